@@ -1,0 +1,97 @@
+package event
+
+import "time"
+
+// Headers reads request headers by name, ignoring case. A missing header is "".
+type Headers interface{ Get(name string) string }
+
+// Head is a request's head, as far as rules look at it. It is valid only
+// during the call that it was handed to.
+type Head struct {
+	Method  string
+	Path    string // as sent, without the query
+	Query   string // without the question mark
+	Headers Headers
+}
+
+// Class says what a request means for the tap.
+type Class uint8
+
+// The classes, from cheapest to dearest.
+const (
+	Pass    Class = iota // stream it, copy nothing
+	Observe              // keep a bounded copy of the answer; no intent, no delay
+	Write                // make an intent durable before it is forwarded
+)
+
+// String returns the class's name.
+func (c Class) String() string { return [...]string{"pass", "observe", "write"}[c] }
+
+// Plan is what rules decided about a request from its head alone.
+type Plan struct {
+	Class  Class
+	Intent *Intent // for a Write: all but ID and Time
+	Judge  Judge   // for a Write
+}
+
+// Judge tells what an answer's status means for a write. It never looks at
+// bodies.
+type Judge interface{ Judge(status int) Verdict }
+
+// Verdict is what a status says about a write.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Doubt    Verdict = iota // it may or may not have happened
+	Accepted                // it happened
+	Rejected                // it did not happen
+)
+
+// Intent is the durable note that a write is under way. It holds no body and
+// no credential.
+type Intent struct {
+	ID      string    `json:"id"` // a UUID version 7
+	Time    time.Time `json:"time"`
+	Dialect string    `json:"dialect"`
+	Method  string    `json:"method"`
+	Path    string    `json:"path"` // as sent, without the query
+	Route   string    `json:"route"`
+	// Headers holds the request headers that the dialect asks for, by the
+	// names it gives them ("version"); never a credential.
+	Headers     map[string]string `json:"headers,omitempty"`
+	Traceparent string            `json:"traceparent,omitempty"`
+	UserAgent   string            `json:"user_agent,omitempty"`
+}
+
+// Outcome names how a forward ended. Only rules and the resolver act on it.
+type Outcome uint8
+
+// The five outcomes, and what becomes of the intent.
+const (
+	Unknown Outcome = iota // no whole answer, or one that leaves doubt: kept for the resolver
+	NotSent                // no byte reached the CMS: dropped
+	Cut                    // the client never finished its body: dropped
+	Refused                // the whole answer says no: dropped
+	Done                   // the whole answer says yes: committed
+)
+
+// String returns the outcome's name as logs have it.
+func (o Outcome) String() string {
+	return [...]string{"unknown", "not_sent", "cut", "refused", "done"}[o]
+}
+
+// Exchange is one write as far as it was seen.
+type Exchange struct {
+	Intent  *Intent
+	Outcome Outcome
+	Status  int // 0 if there was no answer
+	Answer  Copy
+	Time    time.Time // when the answer was complete, or the doubt arose; UTC
+}
+
+// Copy is a bounded copy of a body, its content coding undone.
+type Copy struct {
+	Bytes []byte
+	Err   string // why Bytes is not the whole body, "" if it is
+}

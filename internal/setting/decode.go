@@ -1,0 +1,244 @@
+package setting
+
+import (
+	"bytes"
+	"encoding"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// defaulter is a slice element that has defaults of its own.
+type defaulter interface{ SetDefaults() }
+
+func (d *document) decode(text []byte, into any) {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var root yaml.Node
+	err := decoder.Decode(&root)
+	switch {
+	case errors.Is(err, io.EOF):
+		d.add(0, "", "the file is empty")
+		return
+	case err != nil:
+		d.syntax(err)
+		return
+	}
+	d.value(root.Content[0], reflect.ValueOf(into).Elem(), "")
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		d.add(0, "", "the file holds a second document; keep one (remove what follows the line ---)")
+	}
+}
+
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?`)
+
+// syntax reports an error of the YAML reader, whose text starts with the line.
+func (d *document) syntax(err error) {
+	text := err.Error()
+	match := yamlLine.FindStringSubmatch(text)
+	line, _ := strconv.Atoi(match[1])
+	d.add(line, "", "not valid YAML: %s", text[len(match[0]):])
+}
+
+// value reads node into v. A null leaves the default.
+func (d *document) value(node *yaml.Node, v reflect.Value, path string) {
+	for node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if path != "" {
+		d.lines[path] = node.Line
+	}
+	if node.Tag == "!!null" {
+		return
+	}
+	switch into := v.Addr().Interface().(type) {
+	case *Secret:
+		d.secret(node, into, path)
+		return
+	case *Tree:
+		d.tree(node, into, path)
+		return
+	case encoding.TextUnmarshaler:
+		if node.Kind == yaml.ScalarNode {
+			if err := into.UnmarshalText([]byte(node.Value)); err != nil {
+				d.add(node.Line, path, "%v", err)
+			}
+			return
+		}
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		d.mapping(node, v, path)
+	case reflect.Map:
+		d.entries(node, v, path)
+	case reflect.Slice:
+		d.list(node, v, path)
+	default:
+		d.scalar(node, v, path)
+	}
+}
+
+func (d *document) mapping(node *yaml.Node, v reflect.Value, path string) {
+	fields := fieldsOf(v)
+	d.pairs(node, path, func(key, value *yaml.Node) {
+		field, known := fields[key.Value]
+		switch {
+		case known:
+			d.value(value, field, join(path, key.Value))
+		case path == "" && strings.HasPrefix(key.Value, "x-"):
+			// a place for anchors
+		default:
+			d.add(key.Line, join(path, key.Value), "unknown key%s", suggestion(key.Value, fields))
+		}
+	})
+}
+
+func (d *document) entries(node *yaml.Node, v reflect.Value, path string) {
+	v.Set(reflect.MakeMap(v.Type()))
+	d.pairs(node, path, func(key, value *yaml.Node) {
+		element := reflect.New(v.Type().Elem()).Elem()
+		d.value(value, element, join(path, key.Value))
+		v.SetMapIndex(reflect.ValueOf(key.Value), element)
+	})
+}
+
+// pairs calls each for the pairs of a mapping, merged ones (<<) first.
+func (d *document) pairs(node *yaml.Node, path string, each func(key, value *yaml.Node)) {
+	if node.Kind != yaml.MappingNode {
+		d.add(node.Line, path, "want keys and values here, not %s", kindOf(node))
+		return
+	}
+	seen := map[string]bool{}
+	for i := 0; i < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		if key.Tag == "!!merge" {
+			if value.Kind == yaml.AliasNode {
+				value = value.Alias
+			}
+			d.pairs(value, path, each)
+			continue
+		}
+		if seen[key.Value] {
+			d.add(key.Line, join(path, key.Value), "given twice; keep one")
+			continue
+		}
+		seen[key.Value] = true
+		each(key, value)
+	}
+}
+
+func (d *document) list(node *yaml.Node, v reflect.Value, path string) {
+	if node.Kind != yaml.SequenceNode {
+		d.add(node.Line, path, "want a list here ([a, b]), not %s", kindOf(node))
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(node.Content), len(node.Content)))
+	for i, item := range node.Content {
+		element := v.Index(i)
+		if own, ok := element.Addr().Interface().(defaulter); ok {
+			own.SetDefaults()
+		}
+		d.value(item, element, fmt.Sprintf("%s[%d]", path, i))
+	}
+}
+
+func (d *document) scalar(node *yaml.Node, v reflect.Value, path string) {
+	if node.Kind != yaml.ScalarNode {
+		d.add(node.Line, path, "want a single value here, not %s", kindOf(node))
+		return
+	}
+	var err error
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(node.Value)
+	case reflect.Bool:
+		var b bool
+		err = node.Decode(&b)
+		v.SetBool(b)
+	case reflect.Int:
+		var n int
+		n, err = strconv.Atoi(node.Value)
+		v.SetInt(int64(n))
+	default:
+		panic("setting: a field of type " + v.Type().String() + " can not be read")
+	}
+	if err != nil {
+		want := map[reflect.Kind]string{reflect.Bool: "true or false", reflect.Int: "a whole number"}[v.Kind()]
+		d.add(node.Line, path, "want %s, not %q", want, node.Value)
+	}
+}
+
+// fieldsOf returns the fields of a struct by key, those of inlined structs too.
+func fieldsOf(v reflect.Value) map[string]reflect.Value {
+	fields := map[string]reflect.Value{}
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag.Get("yaml")
+		switch tag {
+		case "", "-":
+		case ",inline":
+			for name, field := range fieldsOf(v.Field(i)) {
+				fields[name] = field
+			}
+		default:
+			fields[tag] = v.Field(i)
+		}
+	}
+	return fields
+}
+
+// suggestion names the known key that is nearest to a mistyped one.
+func suggestion(key string, fields map[string]reflect.Value) string {
+	best, distance := "", 3
+	names := make([]string, 0, len(fields))
+	for name := range fields {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if d := editDistance(key, name); d < distance {
+			best, distance = name, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("; did you mean %s?", best)
+	}
+	return "; known here: " + strings.Join(names, ", ")
+}
+
+// editDistance is the Levenshtein distance of two short words.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		previous := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := previous
+			if a[i] != b[j] {
+				replace++
+			}
+			previous = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func kindOf(node *yaml.Node) string {
+	switch node.Kind {
+	case yaml.MappingNode:
+		return "keys and values"
+	case yaml.SequenceNode:
+		return "a list"
+	default:
+		return fmt.Sprintf("%q", node.Value)
+	}
+}

@@ -1,0 +1,113 @@
+// Package setting reads YAML strictly: every mistake of a file is found at
+// once and named with its line. It is the only package that knows YAML.
+//
+// A package that has settings declares a struct with `yaml` tags, fills in the
+// defaults, and gives it a Validate method that reports to a Check. Slice
+// elements get their defaults from a SetDefaults method. A scalar in the file
+// may stand for a whole struct if that implements encoding.TextUnmarshaler.
+package setting
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Problem is one mistake in a file.
+type Problem struct {
+	File string
+	Line int    // from 1; 0 if the mistake has no place in the file
+	Path string // webhooks[0].url; "" for the file as a whole
+	Text string // what is wrong and what to do
+}
+
+// String returns "file:line: path: text".
+func (p Problem) String() string {
+	text := p.File
+	if p.Line > 0 {
+		text += fmt.Sprintf(":%d", p.Line)
+	}
+	if p.Path != "" {
+		text += ": " + p.Path
+	}
+	return text + ": " + p.Text
+}
+
+// Problems is every mistake of a file, as an error with one line for each.
+type Problems []Problem
+
+// Error returns one line for each problem, in the order of the file.
+func (ps Problems) Error() string {
+	lines := make([]string, len(ps))
+	for i, p := range ps {
+		lines[i] = p.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Check collects the mistakes that a Validate method finds. Paths are relative
+// to the struct that is validated.
+type Check struct {
+	doc    *document
+	prefix string
+}
+
+// In returns a Check for the part of the file at path, for example
+// "webhooks[2]". An empty path is the same part.
+func (c Check) In(path string) Check { return Check{c.doc, join(c.prefix, path)} }
+
+// Add reports a mistake at path ("" for the part as a whole).
+func (c Check) Add(path, format string, args ...any) {
+	full := join(c.prefix, path)
+	c.doc.add(c.doc.line(full), full, format, args...)
+}
+
+// Line returns the line of path in the file, or of the nearest part around it.
+func (c Check) Line(path string) int { return c.doc.line(join(c.prefix, path)) }
+
+// Decode reads one YAML document into the struct that into points to, which
+// holds the defaults, and then calls validate. The error is nil or Problems:
+// everything that is wrong, in the order of the file.
+func Decode(file string, text []byte, into any, validate func(Check)) error {
+	doc := &document{file: file, lines: map[string]int{}}
+	doc.decode(text, into)
+	if validate != nil {
+		validate(Check{doc: doc})
+	}
+	if len(doc.problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(doc.problems, func(a, b Problem) int { return a.Line - b.Line })
+	return doc.problems
+}
+
+// document is a file while it is read.
+type document struct {
+	file     string
+	lines    map[string]int // path -> line
+	problems Problems
+}
+
+func (d *document) add(line int, path, format string, args ...any) {
+	p := Problem{File: d.file, Line: line, Path: path, Text: fmt.Sprintf(format, args...)}
+	if !slices.ContainsFunc(d.problems, func(q Problem) bool { return q.Path == p.Path && q.Line == p.Line }) {
+		d.problems = append(d.problems, p) // one mistake a place: the first says it best
+	}
+}
+
+func (d *document) line(path string) int {
+	for path != "" {
+		if line, ok := d.lines[path]; ok {
+			return line
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return 0
+}
+
+func join(prefix, path string) string {
+	if prefix == "" || path == "" || path[0] == '[' {
+		return prefix + path
+	}
+	return prefix + "." + path
+}

@@ -1,0 +1,157 @@
+package setting_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cmstap/internal/setting"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type config struct {
+	Listen   string            `yaml:"listen"`
+	Upstream setting.URL       `yaml:"upstream"`
+	On       bool              `yaml:"on"`
+	Max      int               `yaml:"max"`
+	Wait     setting.Duration  `yaml:"wait"`
+	Size     setting.Size      `yaml:"size"`
+	Topics   []string          `yaml:"topics"`
+	Headers  map[string]string `yaml:"headers"`
+	Hooks    []hook            `yaml:"hooks"`
+	Shape    setting.Tree      `yaml:"shape"`
+}
+
+type hook struct {
+	Name   string         `yaml:"name"`
+	Secret setting.Secret `yaml:"secret"`
+	Extra  `yaml:",inline"`
+}
+
+type Extra struct {
+	Tries int `yaml:"tries"`
+}
+
+func (h *hook) SetDefaults() { h.Tries = 3 }
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	check := func(text string, want ...string) {
+		t.Helper()
+		var c config
+		err := setting.Decode("c.yaml", []byte(text), &c, func(check setting.Check) {
+			if c.Max > 9 {
+				check.Add("max", "at most 9")
+			}
+		})
+		got := []string{}
+		var problems setting.Problems
+		if errors.As(err, &problems) {
+			got = strings.Split(problems.Error(), "\n")
+		}
+		if diff := cmp.Diff(append([]string{}, want...), got); diff != "" {
+			t.Errorf("%q:\n%s", text, diff)
+		}
+	}
+	check("listen: a:1\non: true\nwait: 7d\nsize: 4GiB\nupstream: https://x.example/base")
+	check("", "c.yaml: the file is empty")
+	check("# nothing\n", "c.yaml: the file is empty")
+	check("listen: [", "c.yaml:1: not valid YAML: did not find expected node content")
+	check("listen: a\n---\nlisten: b", "c.yaml: the file holds a second document; keep one (remove what follows the line ---)")
+	check("[]", `c.yaml:1: want keys and values here, not a list`)
+	check("lisen: a\non: maybe\n",
+		`c.yaml:1: lisen: unknown key; did you mean listen?`,
+		`c.yaml:2: on: want true or false, not "maybe"`)
+	check("zzzzzz: 1", "c.yaml:1: zzzzzz: unknown key; known here: headers, hooks, listen, max, on, shape, size, topics, upstream, wait")
+	check("max: 1.5", `c.yaml:1: max: want a whole number, not "1.5"`)
+	check("\nmax: 10", "c.yaml:2: max: at most 9")
+	check("max: 1\nmax: 2", "c.yaml:2: max: given twice; keep one")
+	check("wait: 5 minutes", `c.yaml:1: wait: want a time span such as 30s, 1h30m or 7d, not "5 minutes"`)
+	check("size: big", `c.yaml:1: size: want a size such as 4GiB, 100MB or 4096, not "big"`)
+	check("size: 9999999999TiB", `c.yaml:1: size: want a size such as 4GiB, 100MB or 4096, not "9999999999TiB"`)
+	check("topics: a", `c.yaml:1: topics: want a list here ([a, b]), not "a"`)
+	check("topics: [{a: b}]", `c.yaml:1: topics[0]: want a single value here, not keys and values`)
+	check("upstream: example.com", `c.yaml:1: upstream: the address must start with http:// or https://`)
+	check("upstream: 'http://a b'", `c.yaml:1: upstream: not a valid address: invalid character " " in host name`)
+	check("upstream: 'https:///x'", `c.yaml:1: upstream: the address has no host`)
+	check("hooks:\n- name: a\n  secret: abc", "c.yaml:3: hooks[0].secret: write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
+	check("hooks:\n- secret: {env: CMSTAP_NOT_SET}", "c.yaml:2: hooks[0].secret: the environment variable CMSTAP_NOT_SET is not set")
+	check("hooks:\n- secret: {vault: x}", "c.yaml:2: hooks[0].secret: unknown key vault; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
+	check("hooks:\n- secret: {file: /nonexistent}", "c.yaml:2: hooks[0].secret: the secret can not be read: open /nonexistent: no such file or directory")
+}
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := config{Listen: "default"}
+	text := `
+x-defaults: &defaults { tries: 5 }
+listen:
+wait: 1d12h
+size: 2 kib
+headers: { X-A: "1", X-B: no }
+hooks:
+- { name: a, secret: { file: ` + file + ` } }
+- { <<: *defaults, name: b }
+shape: { z: [1, "${a}"], a: { b: null } }
+`
+	if err := setting.Decode("c.yaml", []byte(text), &c, nil); err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != "default" || c.Wait.Std() != 36*time.Hour || c.Size != 2048 || c.Headers["X-B"] != "no" {
+		t.Errorf("got %+v", c)
+	}
+	if c.Hooks[0].Secret.Reveal() != "s3cret" || c.Hooks[0].Tries != 3 || c.Hooks[1].Tries != 5 {
+		t.Errorf("got %+v", c.Hooks)
+	}
+	if got := c.Shape.Fields[0]; got.Name != "z" || got.Value.Items[0].Value != 1 || got.Value.Items[1].Text != "${a}" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestSecretNeverShows(t *testing.T) {
+	t.Parallel()
+	var h hook
+	text := "name: a\nsecret: { value: hunter2 }"
+	if err := setting.Decode("c.yaml", []byte(text), &h, nil); err != nil {
+		t.Fatal(err)
+	}
+	if h.Secret.Reveal() != "hunter2" {
+		t.Fatal("not read")
+	}
+	for _, form := range []string{"%v", "%+v", "%#v", "%s"} {
+		if got := fmt.Sprintf(form, h); strings.Contains(got, "hunter2") {
+			t.Errorf("%s shows it: %s", form, got)
+		}
+	}
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	got := setting.Keys(&config{})
+	want := []string{
+		"headers", "hooks[].name", "hooks[].secret", "hooks[].tries", "listen", "max", "on",
+		"shape", "size", "topics", "upstream", "wait",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("listen: a\nhooks: [{name: b}]"))
+	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("<<: {<<: 1}"))
+	f.Fuzz(func(_ *testing.T, text []byte) {
+		var c config
+		_ = setting.Decode("c.yaml", text, &c, nil)
+	})
+}

@@ -1,0 +1,202 @@
+package setting
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Duration is a time span, written as 30s, 1h30m or 7d.
+type Duration time.Duration
+
+var dayUnits = regexp.MustCompile(`^(\d+)d(.*)$`)
+
+// UnmarshalText reads a duration as people write it; negative ones are errors.
+func (d *Duration) UnmarshalText(text []byte) error {
+	rest, days := string(text), 0
+	if match := dayUnits.FindStringSubmatch(rest); match != nil {
+		days, _ = strconv.Atoi(match[1])
+		rest = match[2]
+	}
+	var span time.Duration
+	var err error
+	if rest != "" || days == 0 {
+		span, err = time.ParseDuration(rest)
+	}
+	if err != nil || span < 0 || days > 36500 {
+		return fmt.Errorf("want a time span such as 30s, 1h30m or 7d, not %q", text)
+	}
+	*d = Duration(span + time.Duration(days)*24*time.Hour)
+	return nil
+}
+
+// Std returns the span as the standard library has it.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// String returns the span as people write it.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// Size is a number of bytes, written as 4GiB, 100MB or 4096.
+type Size int64
+
+var (
+	sizeForm  = regexp.MustCompile(`^(\d+)\s*([A-Za-z]*)$`)
+	sizeUnits = map[string]int64{
+		"": 1, "b": 1,
+		"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
+		"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
+	}
+)
+
+// UnmarshalText reads a size as people write it.
+func (s *Size) UnmarshalText(text []byte) error {
+	bad := fmt.Errorf("want a size such as 4GiB, 100MB or 4096, not %q", text)
+	match := sizeForm.FindStringSubmatch(string(text))
+	if match == nil {
+		return bad
+	}
+	number, err := strconv.ParseInt(match[1], 10, 64)
+	unit, known := sizeUnits[strings.ToLower(match[2])]
+	if err != nil || !known || number > math.MaxInt64/unit {
+		return bad
+	}
+	*s = Size(number * unit)
+	return nil
+}
+
+// URL is an http or https address with a host.
+type URL struct{ *url.URL }
+
+// UnmarshalText reads an address; anything but http and https is an error.
+func (u *URL) UnmarshalText(text []byte) error {
+	parsed, err := url.Parse(string(text))
+	switch {
+	case err != nil:
+		var cause *url.Error
+		if errors.As(err, &cause) {
+			err = cause.Err // the address itself may hold a secret
+		}
+		return fmt.Errorf("not a valid address: %w", err)
+	case parsed.Scheme != "http" && parsed.Scheme != "https":
+		return errors.New("the address must start with http:// or https://")
+	case parsed.Hostname() == "":
+		return errors.New("the address has no host")
+	case parsed.Fragment != "":
+		return errors.New("the address must not have a #fragment")
+	}
+	u.URL = parsed
+	return nil
+}
+
+// Secret is a value that never shows: it prints as <secret>. In YAML it is
+// { env: NAME }, { file: PATH } or { value: TEXT }; it is resolved while the
+// file is read.
+type Secret struct{ value string }
+
+// Reveal returns the value itself, for the one place that uses it.
+func (s Secret) Reveal() string { return s.value }
+
+// IsSet tells whether there is a value.
+func (s Secret) IsSet() bool { return s.value != "" }
+
+// String returns "<secret>", so that no log or error shows the value.
+func (s Secret) String() string { return "<secret>" }
+
+// GoString returns "<secret>" for %#v.
+func (s Secret) GoString() string { return "<secret>" }
+
+// MarshalText returns "<secret>", so that no encoder shows the value.
+func (s Secret) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
+
+func (d *document) secret(node *yaml.Node, into *Secret, path string) {
+	if node.Kind != yaml.MappingNode || len(node.Content) != 2 {
+		d.add(node.Line, path, "write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
+		return
+	}
+	from, name := node.Content[0].Value, node.Content[1].Value
+	switch from {
+	case "env":
+		into.value = os.Getenv(name)
+		if into.value == "" {
+			d.add(node.Line, path, "the environment variable %s is not set", name)
+		}
+	case "file":
+		text, err := os.ReadFile(name)
+		into.value = strings.TrimRight(string(text), "\r\n")
+		if err != nil {
+			d.add(node.Line, path, "the secret can not be read: %v", err)
+		} else if into.value == "" {
+			d.add(node.Line, path, "the file %s is empty", name)
+		}
+	case "value":
+		into.value = name
+	default:
+		d.add(node.Line, path, "unknown key %s; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }", from)
+	}
+}
+
+// Tree is a piece of YAML kept as it is, keys in their order: a payload
+// template, for example.
+type Tree struct {
+	Line   int
+	Fields []Field // of a mapping
+	Items  []Tree  // of a list
+	Text   string  // of a string
+	Value  any     // of any other scalar: nil, bool, int or float64
+	Kind   TreeKind
+}
+
+// TreeKind tells which part of a Tree is set.
+type TreeKind uint8
+
+// The kinds of Tree.
+const (
+	TreeNone TreeKind = iota // not in the file
+	TreeMap
+	TreeList
+	TreeText
+	TreeScalar
+)
+
+// Field is one pair of a mapping.
+type Field struct {
+	Name  string
+	Value Tree
+}
+
+func (d *document) tree(node *yaml.Node, into *Tree, path string) {
+	for node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	into.Line = node.Line
+	switch {
+	case node.Kind == yaml.MappingNode:
+		into.Kind = TreeMap
+		d.pairs(node, path, func(key, value *yaml.Node) {
+			field := Field{Name: key.Value}
+			d.tree(value, &field.Value, join(path, key.Value))
+			into.Fields = append(into.Fields, field)
+		})
+	case node.Kind == yaml.SequenceNode:
+		into.Kind = TreeList
+		into.Items = make([]Tree, len(node.Content))
+		for i, item := range node.Content {
+			d.tree(item, &into.Items[i], fmt.Sprintf("%s[%d]", path, i))
+		}
+	case node.Tag == "!!str":
+		into.Kind, into.Text = TreeText, node.Value
+	default:
+		into.Kind = TreeScalar
+		if err := node.Decode(&into.Value); err != nil {
+			d.add(node.Line, path, "%v", err)
+		}
+	}
+}
