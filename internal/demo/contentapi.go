@@ -7,7 +7,6 @@ package demo
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -111,12 +110,12 @@ func (a *ContentAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault.send(w, r, injected().answer(id))
 		return
 	}
-	answer, write := a.handle(w.Header(), r, id, body)
+	right, write := a.handle(w.Header(), r, id, body)
 	fault := NoFault
 	if write != nil {
 		fault = a.options.After(*write)
 	}
-	fault.send(w, r, answer)
+	fault.send(w, r, right)
 }
 
 func unreadable(err error) *problem {
@@ -138,41 +137,42 @@ func (a *ContentAPI) handle(header http.Header, r *http.Request, id string, body
 	}
 	at.describe(header)
 	if r.Method == http.MethodGet {
-		found, problem := a.read(at, r.URL.Query())
-		if problem != nil {
-			return problem.answer(id), nil
+		found, refused := a.read(at, r.URL.Query())
+		if refused != nil {
+			return refused.answer(id), nil
 		}
 		return answer{status: http.StatusOK, body: encode(found)}, nil
 	}
-	answer, write, problem := a.write(request{Request: r, address: at, body: body, now: a.options.Now()})
-	if problem != nil {
-		return problem.answer(id), nil
+	right, write, refused := a.write(request{Request: r, address: at, body: body})
+	if refused != nil {
+		return refused.answer(id), nil
 	}
-	return answer, write
+	return right, write
 }
 
-// write executes a request that is not a read: all of it happens under the lock, so that the order of Writes is the
-// order of the commits.
+// write executes a request that is not a read: all of it happens under the lock, so that the order of Writes, of
+// the versions and of updatedAt is the same.
 func (a *ContentAPI) write(r request) (answer, *Write, *problem) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	r.now = a.options.Now()
 	if r.form == collection {
 		r.key.id = a.options.NewID()
 	}
 	before, exists := a.entities[r.key]
-	op, problem := r.operation(exists)
-	if problem == nil {
-		problem = r.checkVersion(before.version, op.needsVersion)
+	op, refused := r.operation(exists)
+	if refused == nil {
+		refused = r.checkVersion(before.version, op.needsVersion)
 	}
-	if problem == nil && op.action == "create" {
-		problem = a.checkContentType(r)
+	if refused == nil && op.action == "create" {
+		refused = a.checkContentType(r)
 	}
-	if problem != nil {
-		return answer{}, nil, problem
+	if refused != nil {
+		return answer{}, nil, refused
 	}
-	after, problem := op.apply(before, r)
-	if problem != nil {
-		return answer{}, nil, problem
+	after, refused := op.apply(before, r)
+	if refused != nil {
+		return answer{}, nil, refused
 	}
 	if r.validateOnly() {
 		return answer{status: op.status, body: encode(before.document())}, nil, nil
@@ -217,25 +217,4 @@ func (a *ContentAPI) checkContentType(r request) *problem {
 		return invalid("The content type of the entry does not exist.", "sys", "contentType", "sys", "id")
 	}
 	return nil
-}
-
-// collected returns the entities of one kind in one environment, oldest first.
-func (a *ContentAPI) collected(of key) []entity {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var found []entity
-	for k, e := range a.entities {
-		if k.id = ""; k == of {
-			found = append(found, e)
-		}
-	}
-	slices.SortFunc(found, func(x, y entity) int { return cmp.Compare(x.order, y.order) })
-	return found
-}
-
-func (a *ContentAPI) one(k key) (entity, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	e, ok := a.entities[k]
-	return e, ok
 }

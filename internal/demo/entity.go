@@ -4,19 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
 const (
 	userID        = "user-demo"
 	defaultLocale = "en-US"
-	defaultLimit  = 100
-	maxLimit      = 1000
 )
 
 // entity is an entry, an asset or a content type. It is a plain value: an operation returns a changed copy, and what
@@ -78,30 +72,32 @@ func (e entity) localesAfterPublish(body []byte) (map[string]string, *problem) {
 	var only struct{ Add, Remove *fields }
 	if len(body) > 0 {
 		if err := json.Unmarshal(body, &only); err != nil {
-			return nil, badRequest("The body you sent is not a list of locales: " + err.Error())
+			return nil, badRequest("The body you sent is not a choice of locales: " + err.Error())
 		}
 	}
 	status := maps.Clone(e.locales)
 	if only.Add == nil && only.Remove == nil {
-		only.Add = &fields{map[string][]string{"*": slices.Collect(maps.Keys(status))}}
+		return marked(status, slices.Collect(maps.Keys(status)), "published"), nil
 	}
-	for to, chosen := range map[string]*fields{"published": only.Add, "draft": only.Remove} {
-		if chosen == nil {
-			continue
-		}
-		for _, locale := range chosen.Fields["*"] {
-			status[locale] = to
-		}
+	if only.Add != nil {
+		marked(status, only.Add.Fields["*"], "published")
+	}
+	if only.Remove != nil {
+		marked(status, only.Remove.Fields["*"], "draft")
 	}
 	return status, nil
 }
 
-func (e entity) localesAfterUnpublish() map[string]string {
-	status := maps.Clone(e.locales)
-	for locale := range status {
-		status[locale] = "draft"
+func marked(status map[string]string, locales []string, as string) map[string]string {
+	for _, l := range locales {
+		status[l] = as
 	}
 	return status
+}
+
+func (e entity) localesAfterUnpublish() map[string]string {
+	status := maps.Clone(e.locales)
+	return marked(status, slices.Collect(maps.Keys(status)), "draft")
 }
 
 // link is how one entity names another.
@@ -122,9 +118,9 @@ func linkTo(linkType, id string) link {
 // instant is a time as the API writes it.
 type instant struct{ time.Time }
 
-// MarshalText writes milliseconds and Z, always.
-func (i instant) MarshalText() ([]byte, error) {
-	return []byte(i.UTC().Format("2006-01-02T15:04:05.000Z")), nil
+// MarshalJSON writes milliseconds and Z, always.
+func (i instant) MarshalJSON() ([]byte, error) {
+	return []byte(i.UTC().Format(`"2006-01-02T15:04:05.000Z"`)), nil
 }
 
 // sys is what the system knows of an entity, in the order of a recorded answer of November 2025.

@@ -87,9 +87,9 @@ func (r request) validateOnly() bool {
 }
 
 func create(_ entity, r request) (entity, *problem) {
-	c, problem := parseContent(r.kind, r.body)
-	if problem != nil {
-		return entity{}, problem
+	c, refused := parseContent(r.kind, r.body)
+	if refused != nil {
+		return entity{}, refused
 	}
 	e := entity{key: r.key, content: c, createdAt: r.now}
 	if r.kind == entries {
@@ -100,17 +100,17 @@ func create(_ entity, r request) (entity, *problem) {
 }
 
 func save(e entity, r request) (entity, *problem) {
-	c, problem := parseContent(r.kind, r.body)
-	if problem != nil {
-		return e, problem
+	c, refused := parseContent(r.kind, r.body)
+	if refused != nil {
+		return e, refused
 	}
 	return e.withContent(c)
 }
 
 func patch(e entity, r request) (entity, *problem) {
-	c, problem := e.content.patched(r.kind, r.body)
-	if problem != nil {
-		return e, problem
+	c, refused := e.content.patched(r.kind, r.body)
+	if refused != nil {
+		return e, refused
 	}
 	return e.withContent(c)
 }
@@ -119,9 +119,9 @@ func publish(e entity, r request) (entity, *problem) {
 	if e.archivedVersion > 0 {
 		return e, badRequest("Cannot publish archived")
 	}
-	locales, problem := e.localesAfterPublish(r.body)
-	if problem != nil {
-		return e, problem
+	locales, refused := e.localesAfterPublish(r.body)
+	if refused != nil {
+		return e, refused
 	}
 	e.locales = locales
 	e.publishedVersion = e.version

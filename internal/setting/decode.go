@@ -61,6 +61,9 @@ func (d *document) value(node *yaml.Node, v reflect.Value, path string) {
 	case *Secret:
 		d.secret(node, into, path)
 		return
+	case *Text:
+		d.text(node, into, path)
+		return
 	case *Tree:
 		d.tree(node, into, path)
 		return

@@ -18,7 +18,7 @@ func Keys(of any) []string {
 
 func collectKeys(v reflect.Value, path string, keys *[]string) {
 	switch v.Addr().Interface().(type) {
-	case *Secret, *Tree, *Duration, *Size, *URL:
+	case *Secret, *Text, *Tree, *Duration, *Size, *URL:
 		*keys = append(*keys, path)
 		return
 	case encoding.TextUnmarshaler:

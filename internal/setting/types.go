@@ -116,6 +116,18 @@ func (s Secret) GoString() string { return "<secret>" }
 // MarshalText returns "<secret>", so that no encoder shows the value.
 func (s Secret) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
 
+// Text is a value that may be secret: plain text, or a Secret's form. It prints
+// as <secret> either way.
+type Text struct{ Secret }
+
+func (d *document) text(node *yaml.Node, into *Text, path string) {
+	if node.Kind == yaml.ScalarNode {
+		into.value = node.Value
+		return
+	}
+	d.secret(node, &into.Secret, path)
+}
+
 func (d *document) secret(node *yaml.Node, into *Secret, path string) {
 	if node.Kind != yaml.MappingNode || len(node.Content) != 2 {
 		d.add(node.Line, path, "write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cmstap/admin"
+	"cmstap/internal/resolve"
+	"cmstap/outbox"
+	"cmstap/proxy"
+	"cmstap/rules"
+	"cmstap/sender"
+)
+
+// shutdownGrace is how long requests in flight may go on after a stop.
+const shutdownGrace = 20 * time.Second
+
+// app is all of cmstap, wired.
+type app struct {
+	log      *slog.Logger
+	outbox   *outbox.Outbox
+	tap      *tap
+	stopTap  context.CancelFunc
+	resolver *resolve.Resolver
+	sender   *sender.Sender
+	proxy    *proxy.Proxy
+	admin    *admin.Admin
+	ready    atomic.Bool
+}
+
+// newApp opens the store and takes the ports: all that can fail. It is long
+// because it is the one place where the packages meet.
+func newApp(c *Config, log *slog.Logger) (*app, error) {
+	a := &app{log: log}
+	names := make([]string, len(c.Webhooks))
+	subscribers := make([]rules.Webhook, len(c.Webhooks))
+	endpoints := make([]sender.Webhook, len(c.Webhooks))
+	for i, w := range c.Webhooks {
+		names[i] = w.Name
+		subscribers[i] = rules.Webhook{Name: w.Name, Subscription: w.Subscription}
+		endpoints[i] = sender.Webhook{Name: w.Name, Endpoint: w.Endpoint}
+	}
+	var err error
+	if a.outbox, err = outbox.Open(c.Outbox, names, log); err != nil {
+		return nil, err
+	}
+	a.tap = &tap{
+		rules: rules.New(c.dialect, subscribers), outbox: a.outbox, log: log,
+		bestEffort: c.Proxy.Durability == "best_effort",
+	}
+	a.tap.ctx, a.stopTap = context.WithCancel(context.Background())
+	a.resolver = resolve.New(a.tap.commit, log)
+	a.tap.resolver = a.resolver
+	a.resolver.AddOrphans(a.outbox.Orphans(), time.Now().UTC())
+	a.sender = sender.New(endpoints, a.outbox, log)
+	a.proxy = proxy.New(c.Proxy, a.tap, log)
+	if a.admin, err = admin.New(c.Admin, a.ready.Load); err != nil {
+		return nil, errors.Join(err, a.outbox.Close())
+	}
+	if err = a.proxy.Listen(); err != nil {
+		return nil, errors.Join(err, a.admin.Shutdown(context.Background()), a.outbox.Close())
+	}
+	return a, nil
+}
+
+// stop is one step of a shutdown.
+type stop struct {
+	name string
+	do   func(context.Context) error
+}
+
+// run serves until ctx ends or a listener fails, and stops in reverse order.
+func (a *app) run(ctx context.Context) error {
+	failed := make(chan error, 2)
+	var running sync.WaitGroup
+	background := func(run func(context.Context)) func(context.Context) error {
+		own, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); run(own) }()
+		return func(context.Context) error { cancel(); <-done; return nil }
+	}
+	serve := func(name string, do func() error) {
+		running.Go(func() {
+			if err := do(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	stops := []stop{{"outbox", func(context.Context) error { return a.outbox.Close() }}}
+	stops = append(stops,
+		stop{"sender", background(a.sender.Run)},
+		stop{"resolver", background(a.resolver.Run)},
+		stop{"tap", func(context.Context) error { a.stopTap(); a.tap.repeats.Wait(); return nil }},
+		stop{"admin", a.admin.Shutdown},
+		stop{"proxy", a.proxy.Shutdown},
+	)
+	serve("admin", a.admin.Serve)
+	serve("proxy", a.proxy.Serve)
+	a.ready.Store(true)
+	a.log.Info("started", "version", version, "listen", a.proxy.Addr(), "admin", a.admin.Addr())
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	a.ready.Store(false)
+	return errors.Join(err, a.stopAll(stops), waitFor(&running))
+}
+
+// stopAll runs the steps last in, first out. A step that fails does not keep
+// the others from running.
+func (a *app) stopAll(stops []stop) error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	var errs error
+	for i := len(stops) - 1; i >= 0; i-- {
+		if err := stops[i].do(ctx); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("stopping the %s: %w", stops[i].name, err))
+		}
+	}
+	a.log.Info("stopped")
+	return errs
+}
+
+func waitFor(running *sync.WaitGroup) error {
+	running.Wait()
+	return nil
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"cmstap/admin"
+	"cmstap/internal/setting"
+	"cmstap/outbox"
+	"cmstap/proxy"
+	"cmstap/rules"
+	"cmstap/sender"
+)
+
+// Config is the whole config file. Each package owns its part.
+type Config struct {
+	Proxy    proxy.Config  `yaml:"proxy"`
+	Outbox   outbox.Config `yaml:"outbox"`
+	Webhooks []Webhook     `yaml:"webhooks"`
+	Admin    admin.Config  `yaml:"admin"`
+	Log      LogConfig     `yaml:"log"`
+
+	dialect *rules.Dialect
+}
+
+// Webhook is one webhook: which events it wants, and how it is called.
+type Webhook struct {
+	Name               string `yaml:"name"`
+	rules.Subscription `yaml:",inline"`
+	sender.Endpoint    `yaml:",inline"`
+}
+
+// LogConfig is the part log of the config file.
+type LogConfig struct {
+	Format string `yaml:"format"` // text (logfmt) or json
+	Level  string `yaml:"level"`  // debug, info, warn or error
+	File   string `yaml:"file"`   // empty: standard error
+}
+
+// maxWebhooks bounds the goroutines and the size of a commit.
+const maxWebhooks = 1000
+
+func defaultConfig() *Config {
+	return &Config{
+		Proxy: proxy.DefaultConfig(), Outbox: outbox.DefaultConfig(), Admin: admin.DefaultConfig(),
+		Log: LogConfig{Format: "text", Level: "info"},
+	}
+}
+
+// loadConfig reads and checks the config file; flags win over it. The error
+// lists every mistake.
+func loadConfig(file string, flags *runCommand) (*Config, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("the config can not be read: %w", err)
+	}
+	return parseConfig(file, text, flags)
+}
+
+func parseConfig(file string, text []byte, flags *runCommand) (*Config, error) {
+	c := defaultConfig()
+	err := setting.Decode(file, text, c, func(check setting.Check) {
+		c.override(flags, check)
+		c.validate(check)
+	})
+	return c, err
+}
+
+func (c *Config) override(flags *runCommand, check setting.Check) {
+	if flags.Listen != "" {
+		c.Proxy.Listen = flags.Listen
+	}
+	if flags.Data != "" {
+		c.Outbox.Path = flags.Data
+	}
+	if flags.Upstream != "" {
+		if err := c.Proxy.Upstream.UnmarshalText([]byte(flags.Upstream)); err != nil {
+			check.Add("proxy.upstream", "--upstream: %v", err)
+		}
+	}
+}
+
+func (c *Config) validate(check setting.Check) {
+	c.Proxy.Validate(check.In("proxy"))
+	c.Outbox.Validate(check.In("outbox"))
+	c.Admin.Validate(check.In("admin"))
+	c.Log.validate(check.In("log"))
+	var err error
+	if c.dialect, err = rules.LoadDialect(c.Proxy.Dialect); err != nil {
+		check.Add("proxy.dialect", "%v", err)
+	} else if c.Proxy.Host == "" {
+		c.Proxy.Host = c.dialect.Host
+	}
+	c.validateWebhooks(check)
+}
+
+func (c *Config) validateWebhooks(check setting.Check) {
+	if len(c.Webhooks) > maxWebhooks {
+		check.Add("webhooks", "at most %d webhooks; there are %d", maxWebhooks, len(c.Webhooks))
+		return
+	}
+	first := map[string]int{}
+	for i := range c.Webhooks {
+		w, at := &c.Webhooks[i], check.In(fmt.Sprintf("webhooks[%d]", i))
+		other, taken := first[w.Name]
+		switch {
+		case w.Name == "":
+			at.Add("name", "give the webhook a name; the log and the outbox know it by that")
+		case strings.ContainsFunc(w.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(w.Name) > 100:
+			at.Add("name", "must be at most 100 bytes without control characters")
+		case taken:
+			at.Add("name", "the name %q is taken by webhooks[%d]", w.Name, other)
+		default:
+			first[w.Name] = i
+		}
+		w.Subscription.Validate(at)
+		w.Endpoint.Validate(at)
+	}
+}
+
+func (c *LogConfig) validate(check setting.Check) {
+	if c.Format != "text" && c.Format != "json" {
+		check.Add("format", "must be text or json")
+	}
+	if _, known := levels[c.Level]; !known {
+		check.Add("level", "must be debug, info, warn or error")
+	}
+}

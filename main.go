@@ -1,0 +1,112 @@
+// Command cmstap stands in front of a CMS's content API, sees which requests
+// changed content, and calls webhooks about it until they answer.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker for a release.
+var version = "development"
+
+// memoryLimit is a soft limit on the heap: the store's garbage would grow
+// without one. GOMEMLIMIT wins over it.
+const memoryLimit = 96 << 20
+
+func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	code := run(ctx, hangup, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// commands are the commands and flags.
+type commands struct {
+	Run     runCommand  `cmd:"" help:"Stand in front of a CMS and deliver webhooks."`
+	Demo    demoCommand `cmd:"" help:"Play an editorial story against a sample CMS and show the webhooks that follow."`
+	Version struct{}    `cmd:"" help:"Print the version."`
+}
+
+type runCommand struct {
+	Config   string `short:"c" required:"" placeholder:"FILE" help:"The config file."`
+	Listen   string `placeholder:"HOST:PORT" help:"Wins over proxy.listen."`
+	Upstream string `placeholder:"URL" help:"Wins over proxy.upstream."`
+	Data     string `placeholder:"FOLDER" help:"Wins over outbox.path."`
+}
+
+type demoCommand struct {
+	Serve bool `help:"Keep everything running afterwards, and say how to try it."`
+}
+
+// run is the program: it returns the exit code. A value on hangup reopens the
+// log file.
+func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, stderr io.Writer) int {
+	var c commands
+	exit := -1
+	parser := kong.Must(&c, kong.Name("cmstap"), kong.Writers(stdout, stderr), kong.Exit(func(code int) { exit = code }),
+		kong.Description("A tap in front of a headless CMS: what changed becomes webhooks that are not lost."), kong.UsageOnError())
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exit >= 0 {
+		return exit
+	}
+	if err == nil {
+		switch parsed.Command() {
+		case "run":
+			err = c.Run.run(ctx, hangup, stderr)
+		case "demo":
+			err = c.Demo.run(ctx, stdout)
+		case "version":
+			_, err = fmt.Fprintf(stdout, "cmstap %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "cmstap: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// run serves until ctx ends.
+func (c *runCommand) run(ctx context.Context, hangup <-chan os.Signal, stderr io.Writer) error {
+	config, err := loadConfig(c.Config, c)
+	if err != nil {
+		return err
+	}
+	log, err := openLog(config.Log, stderr)
+	if err != nil {
+		return err
+	}
+	defer log.close()
+	a, err := newApp(config, log.logger)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			select {
+			case <-hangup:
+				log.reopen()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return a.run(ctx)
+}

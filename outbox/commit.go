@@ -1,0 +1,301 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"cmstap/event"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/klauspost/compress/s2"
+)
+
+// record is an event on its way into the store, its payload in pieces.
+type record struct {
+	Event  event.Event  `json:"event"`
+	Want   []event.Want `json:"want"`
+	Pieces int          `json:"pieces"`
+
+	pieces [][]byte // nil once they are stored
+}
+
+// eventRecord is an event as it is stored.
+type eventRecord struct {
+	event.Event
+	Pieces int `json:"pieces"`
+	// Webhooks are the numbers of the webhooks that wanted it.
+	Webhooks []uint32 `json:"webhooks,omitempty"`
+}
+
+// deliveryState is what the store knows of a waiting delivery.
+type deliveryState struct {
+	Attempts  int    `json:"n,omitempty"`
+	Due       int64  `json:"due"` // milliseconds since 1970, UTC
+	Undecided string `json:"undecided,omitempty"`
+}
+
+const (
+	pieceSize  = 256 << 10
+	headBytes  = 2 << 10 // what an event takes beside its payload, about
+	keysOfHead = 2       // e and x
+	keysOfWant = 3       // o, h and t
+)
+
+// Commit stores the events of one exchange, the deliveries they are wanted
+// for, and the removal of the intent: all or nothing. Events that are stored
+// already are skipped. When Commit returns nil everything is durable and
+// senders have been woken.
+func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.Captured) error {
+	records := pack(captured)
+	keys, bytes := measure(records)
+	if keys <= maxKeys && bytes <= pieceSize {
+		return o.submit(ctx, func(b *batch) {
+			b.placeAll(records)
+			b.endIntent(intentID)
+		})
+	}
+	uploads, err := o.upload(ctx, intentID, records)
+	if err != nil {
+		return err
+	}
+	parts := split(records)
+	if len(parts) == 1 {
+		return o.submit(ctx, func(b *batch) {
+			b.placeAll(records)
+			b.deleteAll(uploads)
+			b.endIntent(intentID)
+		})
+	}
+	return o.commitParts(ctx, intentID, parts, uploads)
+}
+
+func pack(captured []event.Captured) []record {
+	records := make([]record, len(captured))
+	for i, c := range captured {
+		r := record{Event: c.Event, Want: c.Want}
+		if payload := c.Event.Payload; len(payload) > 0 {
+			r.pieces = slices.Collect(slices.Chunk(s2.Encode(nil, payload), pieceSize))
+		}
+		r.Pieces = len(r.pieces)
+		records[i] = r
+	}
+	return records
+}
+
+// measure returns how many keys and bytes a set of records takes, about.
+func measure(records []record) (keys, bytes int) {
+	for _, r := range records {
+		keys += keysOfHead + keysOfWant*len(r.Want) + len(r.pieces)
+		bytes += headBytes
+		for _, piece := range r.pieces {
+			bytes += len(piece)
+		}
+	}
+	return keys, bytes
+}
+
+// upload stores the payloads ahead of the transaction that makes them visible,
+// one batch after the other. Each batch has a marker that names its events, so
+// that pieces whose commit never came are swept at the next start. It returns
+// the markers' keys.
+func (o *Outbox) upload(ctx context.Context, intentID string, records []record) ([][]byte, error) {
+	var markers [][]byte
+	for len(records) > 0 {
+		n, bytes := 0, 0
+		for n < len(records) && n < 1000 && bytes < pieceSize {
+			_, size := measure(records[n : n+1])
+			bytes += size
+			n++
+		}
+		some := records[:n]
+		records = records[n:]
+		marker := uploadKey(fmt.Sprintf("%s/%06d", intentID, len(markers)))
+		markers = append(markers, marker)
+		if err := o.uploadSome(ctx, marker, some); err != nil {
+			return nil, err
+		}
+	}
+	return markers, nil
+}
+
+// uploadSome stores the pieces of some records under one marker, a piece a
+// write, since a piece may be as large as a write can be.
+func (o *Outbox) uploadSome(ctx context.Context, marker []byte, records []record) error {
+	ids := make([]string, len(records))
+	for i, r := range records {
+		ids[i] = r.Event.ID
+	}
+	if err := o.submit(ctx, func(b *batch) { b.set(marker, encode(ids)) }); err != nil {
+		return err
+	}
+	for i := range records {
+		r := &records[i]
+		for n, piece := range r.pieces {
+			if err := o.submit(ctx, func(b *batch) { b.set(pieceKey(r.Event.ID, n), piece) }); err != nil {
+				return err
+			}
+		}
+		r.pieces = nil
+	}
+	return nil
+}
+
+// split cuts records into parts that a transaction holds.
+func split(records []record) [][]record {
+	var parts [][]record
+	for len(records) > 0 {
+		n, keys, bytes := 0, 0, 0
+		for n < len(records) {
+			k, size := measure(records[n : n+1])
+			if n > 0 && (keys+k > maxKeys || bytes+size > pieceSize) {
+				break
+			}
+			keys, bytes, n = keys+k, bytes+size, n+1
+		}
+		parts = append(parts, records[:n])
+		records = records[n:]
+	}
+	return parts
+}
+
+// commitParts stores what is too large for one transaction: first the parts,
+// then, in one transaction, the word that they are complete and the removal of
+// the intent. From there on a restart finishes the job.
+func (o *Outbox) commitParts(ctx context.Context, intentID string, parts [][]record, uploads [][]byte) error {
+	for n, part := range parts {
+		text := encode(part)
+		if err := o.submit(ctx, func(b *batch) { b.set(partKey(intentID, n), text) }); err != nil {
+			return err
+		}
+	}
+	return o.submit(ctx, func(b *batch) {
+		b.set(finishKey(intentID), be.AppendUint32(nil, uint32(len(parts))))
+		b.deleteAll(uploads)
+		b.endIntent(intentID)
+		b.after = append(b.after, o.finishOrRetry)
+	})
+}
+
+// finishOrRetry places complete parts at once, before any later commit. What
+// it can not place now waits for the next start.
+func (o *Outbox) finishOrRetry() {
+	if err := o.finishCommits(); err != nil {
+		o.log.Error("store", "error", fmt.Errorf("placing a large commit: %w", err), "hint", "it is complete on disk and is placed at the next start")
+	}
+}
+
+// finishCommits places the parts of complete commits.
+func (o *Outbox) finishCommits() error {
+	finishes := map[string]int{}
+	err := o.db.View(func(txn *badger.Txn) error {
+		return scan(txn, []byte{tagFinish}, func(key, value []byte) error {
+			finishes[string(key[1:])] = int(be.Uint32(value))
+			return nil
+		})
+	})
+	for intentID, parts := range finishes {
+		err = errors.Join(err, o.placeParts(intentID, parts))
+	}
+	return err
+}
+
+func (o *Outbox) placeParts(intentID string, parts int) error {
+	for n := range parts {
+		b := o.newBatch()
+		if text, found := b.get(partKey(intentID, n)); found {
+			var records []record
+			b.fail(decode(text, &records))
+			b.placeAll(records)
+			b.delete(partKey(intentID, n))
+		}
+		if n == parts-1 {
+			b.delete(finishKey(intentID))
+		}
+		if err := o.finish(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweep removes the pieces and parts of commits that were cut off. It runs
+// before anything new is written.
+func (o *Outbox) sweep() error {
+	var stale [][]byte
+	err := o.db.View(func(txn *badger.Txn) error {
+		keysFrom(txn, []byte{tagPart}, []byte{tagPart}, func(item *badger.Item) bool {
+			stale = append(stale, item.KeyCopy(nil))
+			return true
+		})
+		return scan(txn, []byte{tagUpload}, func(key, value []byte) error {
+			stale = append(stale, slices.Clone(key))
+			var ids []string
+			if err := decode(value, &ids); err != nil {
+				return err
+			}
+			for _, id := range ids {
+				if _, found, err := get(txn, idKey(id)); err != nil || found {
+					continue
+				}
+				keysFrom(txn, piecePrefix(id), piecePrefix(id), func(item *badger.Item) bool {
+					stale = append(stale, item.KeyCopy(nil))
+					return true
+				})
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return o.deleteKeys(stale)
+}
+
+// deleteKeys removes keys in as many transactions as it takes.
+func (o *Outbox) deleteKeys(keys [][]byte) error {
+	for some := range slices.Chunk(keys, maxKeys) {
+		b := o.newBatch()
+		b.deleteAll(some)
+		if err := o.finish(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *batch) deleteAll(keys [][]byte) {
+	for _, key := range keys {
+		b.delete(key)
+	}
+}
+
+func (b *batch) placeAll(records []record) {
+	for _, r := range records {
+		b.place(r)
+	}
+}
+
+// place makes an event and its deliveries visible, unless it is there already.
+func (b *batch) place(r record) {
+	if _, found := b.get(idKey(r.Event.ID)); found {
+		return
+	}
+	b.o.seq++
+	seq := b.o.seq
+	stored := eventRecord{Event: r.Event, Pieces: r.Pieces}
+	stored.Seq = seq
+	entity := entityHash(r.Event.Key())
+	for _, want := range r.Want {
+		if q := b.o.hooks[want.Webhook]; q != nil {
+			stored.Webhooks = append(stored.Webhooks, q.id)
+			b.enqueue(q, entity, seq, deliveryState{Due: b.now.UnixMilli(), Undecided: want.Undecided})
+		}
+	}
+	b.set(eventKey(seq), encode(stored))
+	b.set(idKey(r.Event.ID), be.AppendUint64(nil, seq))
+	for n, piece := range r.pieces {
+		b.set(pieceKey(r.Event.ID, n), piece)
+	}
+}

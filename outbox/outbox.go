@@ -1,0 +1,320 @@
+// Package outbox keeps what must survive a crash: intents, events, deliveries
+// and attempts. It is the only package that knows Badger.
+//
+// The contract:
+//
+//   - Begin, Commit and Settle return nil only after what they wrote was synced
+//     to disk (unless sync is off). An error means "not known to be stored":
+//     repeat the call.
+//   - An intent that Begin stored stays until Commit or Drop removes it. What
+//     is left after a crash is returned by Orphans.
+//   - Commit stores all events of an exchange, their deliveries and the removal
+//     of the intent, or nothing. Committing an event id again changes nothing.
+//   - Seq numbers events in commit order; a later commit has a higher number.
+//   - A delivery stays until Settle says delivered or given up. A crash repeats
+//     deliveries whose attempt was not settled; it never loses one.
+//   - Next hands out at most one delivery of a webhook and entity at a time, in
+//     commit order; the next one follows when that one is settled for good.
+//   - One process uses a folder at a time; a second Open fails.
+//   - Bodies of requests, credentials and query strings never get here.
+package outbox
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"cmstap/event"
+	"cmstap/internal/setting"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+// Config is the part outbox of the config file.
+type Config struct {
+	// Path is the folder; it is made if it is not there.
+	Path string `yaml:"path"`
+	// Sync is whether a write waits for the disk. Without it a kill -9 loses
+	// nothing, but a power cut may.
+	Sync bool `yaml:"sync"`
+	// MaxOpen bounds the open intents. Beyond it no write can be recorded.
+	MaxOpen   int          `yaml:"max_open"`
+	Retention Retention    `yaml:"retention"`
+	MaxSize   setting.Size `yaml:"max_size"`
+}
+
+// Retention says how long what is done with is kept.
+type Retention struct {
+	Delivered setting.Duration `yaml:"delivered"`
+	Failed    setting.Duration `yaml:"failed"`
+}
+
+const day = 24 * time.Hour
+
+// DefaultConfig returns the settings of a file that says nothing.
+func DefaultConfig() Config {
+	return Config{
+		Path:      "./cmstap-data",
+		Sync:      true,
+		MaxOpen:   10_000,
+		Retention: Retention{Delivered: setting.Duration(7 * day), Failed: setting.Duration(30 * day)},
+		MaxSize:   4 << 30,
+	}
+}
+
+// Validate reports what is wrong with the settings.
+func (c Config) Validate(check setting.Check) {
+	if c.Path == "" {
+		check.Add("path", "name a folder for the outbox")
+	}
+	if c.MaxOpen < 1 {
+		check.Add("max_open", "must be at least 1")
+	}
+	if c.MaxSize < 64<<20 {
+		check.Add("max_size", "must be at least 64MiB")
+	}
+}
+
+// ErrFull says that an intent can not be stored because too many are open.
+var ErrFull = errors.New("too many open intents (outbox.max_open)")
+
+// Outbox is an open store. Its methods may be called from any goroutine.
+type Outbox struct {
+	config  Config
+	db      *badger.DB
+	log     *slog.Logger
+	now     func() time.Time
+	writes  chan *write
+	stop    chan struct{}
+	done    sync.WaitGroup
+	orphans []event.Intent
+	open    atomic.Int64 // open intents
+
+	mu    sync.Mutex
+	drops []string // intents to delete with the next batch
+
+	seq    uint64 // the last one given; the committer's own
+	hooks  map[string]*queue
+	closed sync.Once
+}
+
+// Open opens the store in config.Path and gets it ready for the webhooks
+// named. What an interrupted commit left is finished or swept first. Errors
+// name the setting to change.
+func Open(config Config, webhooks []string, log *slog.Logger) (*Outbox, error) {
+	db, err := openStore(config, log)
+	if err != nil {
+		return nil, err
+	}
+	o := &Outbox{
+		config: config, db: db, log: log, now: time.Now,
+		writes: make(chan *write, 1024),
+		stop:   make(chan struct{}),
+		hooks:  map[string]*queue{},
+	}
+	if err := o.load(webhooks); err != nil {
+		return nil, errors.Join(fmt.Errorf("outbox.path: reading %s: %w", config.Path, err), db.Close())
+	}
+	o.done.Add(2)
+	go o.commitLoop()
+	go o.maintainLoop()
+	return o, nil
+}
+
+// Close finishes what is queued, and closes the store. Calls of Begin, Commit
+// and Settle that come later return an error.
+func (o *Outbox) Close() error {
+	var err error
+	o.closed.Do(func() {
+		close(o.stop)
+		o.done.Wait()
+		err = o.db.Close()
+	})
+	return err
+}
+
+// Orphans returns the intents that an earlier process left open, oldest first.
+func (o *Outbox) Orphans() []event.Intent { return o.orphans }
+
+func openStore(config Config, log *slog.Logger) (*badger.DB, error) {
+	if err := writable(config.Path); err != nil {
+		return nil, fmt.Errorf("outbox.path: the folder %s can not be written: %w", config.Path, err)
+	}
+	db, err := badger.Open(storeOptions(config, log))
+	switch {
+	case errors.Is(err, syscall.EAGAIN):
+		return nil, fmt.Errorf("outbox.path: the folder %s is in use by another process; give each cmstap a folder of its own", config.Path)
+	case err != nil:
+		return nil, fmt.Errorf("outbox.path: opening %s: %w", config.Path, err)
+	}
+	return db, nil
+}
+
+// writable makes the folder if need be and writes and removes a file in it.
+func writable(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	probe := filepath.Join(path, ".probe")
+	if err := os.WriteFile(probe, nil, 0o600); err != nil {
+		return err
+	}
+	return os.Remove(probe)
+}
+
+// storeOptions are sized for a small sidecar: values stay in the tree, since
+// errors of syncing the value log would only be logged; memory tables are
+// small, and the caches bounded.
+func storeOptions(config Config, log *slog.Logger) badger.Options {
+	return badger.DefaultOptions(config.Path).
+		WithSyncWrites(config.Sync).WithDetectConflicts(false).
+		WithMemTableSize(8 << 20).WithNumMemtables(2).
+		WithNumLevelZeroTables(2).WithNumLevelZeroTablesStall(6).WithNumCompactors(2).WithNumGoroutines(2).
+		WithBaseTableSize(2 << 20).WithBaseLevelSize(8 << 20).
+		WithBlockCacheSize(4 << 20).WithIndexCacheSize(8 << 20).
+		WithValueThreshold(1 << 20).WithValueLogFileSize(64 << 20).
+		WithCompression(options.Snappy).WithMetricsEnabled(false).
+		WithLogger(storeLog{log})
+}
+
+// format is the number of the layout in keys.go.
+const format = 1
+
+// load reads what the committer and the queues start from, and finishes
+// interrupted commits.
+func (o *Outbox) load(webhooks []string) error {
+	if err := o.checkFormat(); err != nil {
+		return err
+	}
+	err := o.db.View(func(txn *badger.Txn) error {
+		o.seq = lastSeq(txn)
+		return o.loadOrphans(txn)
+	})
+	if err != nil {
+		return err
+	}
+	if err := o.nameWebhooks(webhooks); err != nil {
+		return err
+	}
+	if err := o.finishCommits(); err != nil {
+		return err
+	}
+	return o.sweep()
+}
+
+func (o *Outbox) checkFormat() error {
+	return o.db.Update(func(txn *badger.Txn) error {
+		value, found, err := get(txn, metaKey("format"))
+		if err != nil {
+			return err
+		}
+		if !found {
+			return txn.Set(metaKey("format"), binary.BigEndian.AppendUint32(nil, format))
+		}
+		if stored := binary.BigEndian.Uint32(value); stored != format {
+			return fmt.Errorf("the store has format %d, this cmstap knows format %d; use the version that wrote it, or another folder", stored, format)
+		}
+		return nil
+	})
+}
+
+func (o *Outbox) loadOrphans(txn *badger.Txn) error {
+	err := scan(txn, []byte{tagIntent}, func(_, value []byte) error {
+		var intent event.Intent
+		if err := decode(value, &intent); err != nil {
+			return err
+		}
+		o.orphans = append(o.orphans, intent)
+		return nil
+	})
+	o.open.Store(int64(len(o.orphans)))
+	return err
+}
+
+// nameWebhooks gives each webhook its number and its queue, and says how many
+// deliveries wait for webhooks that the config no longer has.
+func (o *Outbox) nameWebhooks(names []string) error {
+	known := map[string]uint32{}
+	highest := uint32(0)
+	return o.db.Update(func(txn *badger.Txn) error {
+		err := scan(txn, metaKey("webhook/"), func(key, value []byte) error {
+			id := binary.BigEndian.Uint32(value)
+			known[string(key[len(metaKey("webhook/")):])] = id
+			highest = max(highest, id)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			id, found := known[name]
+			if !found {
+				highest++
+				id = highest
+				if err := txn.Set(metaKey("webhook/"+name), binary.BigEndian.AppendUint32(nil, id)); err != nil {
+					return err
+				}
+			}
+			delete(known, name)
+			o.hooks[name] = newQueue(name, id)
+		}
+		for name, id := range known {
+			if waiting := count(txn, orderPrefix(id)); waiting > 0 {
+				o.log.Warn("parked", "webhook", name, "waiting", waiting, "hint", "the config has no webhook of this name; add it again to deliver them")
+			}
+		}
+		return nil
+	})
+}
+
+// Begin makes an intent durable. It gives up when ctx ends; the intent may be
+// stored all the same, and is then dropped. ErrFull means that too many are
+// open.
+func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
+	if o.open.Load() >= int64(o.config.MaxOpen) {
+		return ErrFull
+	}
+	value := encode(intent)
+	err := o.submit(ctx, func(b *batch) {
+		b.set(intentKey(intent.ID), value)
+		b.after = append(b.after, func() { o.open.Add(1) })
+	})
+	if err != nil {
+		o.Drop(intent.ID)
+	}
+	return err
+}
+
+// Drop removes an intent without an event. It returns at once; the removal
+// rides in a batch, within a second.
+func (o *Outbox) Drop(intentID string) {
+	o.mu.Lock()
+	o.drops = append(o.drops, intentID)
+	o.mu.Unlock()
+}
+
+// endIntent removes an intent, if it is there.
+func (b *batch) endIntent(id string) {
+	if _, found := b.get(intentKey(id)); found {
+		b.delete(intentKey(id))
+		b.after = append(b.after, func() { b.o.open.Add(-1) })
+	}
+}
+
+// storeLog hands Badger's messages to the log; what it calls information is
+// for debugging.
+type storeLog struct{ log *slog.Logger }
+
+func (l storeLog) Errorf(f string, a ...any)   { l.log.Error("store", "error", fmt.Sprintf(f, a...)) }
+func (l storeLog) Warningf(f string, a ...any) { l.log.Debug("store", "warning", fmt.Sprintf(f, a...)) }
+func (l storeLog) Infof(f string, a ...any)    { l.log.Debug("store", "info", fmt.Sprintf(f, a...)) }
+func (l storeLog) Debugf(string, ...any)       {}

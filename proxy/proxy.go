@@ -1,0 +1,240 @@
+// Package proxy is the reverse proxy in front of the CMS and its tap. It is the
+// only package that knows fasthttp.
+//
+// A request goes through serve, handle, classify, begin, forward and reply; the
+// Tap that is handed in does what lies between. The round trip is its own: it
+// takes connections from fasthttp's pool and messages from its codec, and has
+// no code that sends anything twice.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"cmstap/event"
+	"cmstap/internal/setting"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Tap is the rest of the house as the proxy sees it.
+type Tap interface {
+	// Classify says from the head alone what a request means.
+	Classify(head event.Head) event.Plan
+	// Begin makes an intent durable before its request is forwarded; it sets
+	// its id and time. After an error the request must not be forwarded.
+	Begin(intent *event.Intent) error
+	// Finish takes how the forward ended. When it returns the answer may go
+	// out. It is called once for every Begin that returned nil.
+	Finish(x *event.Exchange)
+}
+
+// Config is the part proxy of the config file.
+type Config struct {
+	Listen   string      `yaml:"listen"`
+	Upstream setting.URL `yaml:"upstream"`
+	Dialect  string      `yaml:"dialect"`
+	// Host is the Host header that the CMS gets: upstream or preserve; the
+	// dialect says which by default.
+	Host           string   `yaml:"host"`
+	TLS            TLS      `yaml:"tls"`
+	TrustedProxies []string `yaml:"trusted_proxies"`
+	// Durability is what a write gets that can not be recorded: required (503)
+	// or best_effort (it passes, and the gap is counted and logged).
+	Durability string `yaml:"durability"`
+
+	HeaderTimeout  setting.Duration `yaml:"header_timeout"`  // a client's header
+	IdleTimeout    setting.Duration `yaml:"idle_timeout"`    // between a client's requests
+	ConnectTimeout setting.Duration `yaml:"connect_timeout"` // to the CMS, TLS included
+	AnswerTimeout  setting.Duration `yaml:"answer_timeout"`  // the CMS's header, once it has the request
+	StallTimeout   setting.Duration `yaml:"stall_timeout"`   // a body on either side that does not move
+	MaxHeader      setting.Size     `yaml:"max_header"`
+	MaxConnections int              `yaml:"max_connections"` // clients', and the CMS's
+
+	trusted []netip.Prefix
+	tls     *tls.Config
+}
+
+// TLS is the listener's certificate; without one the listener speaks plain
+// HTTP.
+type TLS struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// DefaultConfig returns the settings of a file that says nothing.
+func DefaultConfig() Config {
+	return Config{
+		Listen: "127.0.0.1:8080", Dialect: "contentful", Durability: "required",
+		HeaderTimeout: setting.Duration(10 * time.Second), IdleTimeout: setting.Duration(75 * time.Second),
+		ConnectTimeout: setting.Duration(5 * time.Second), AnswerTimeout: setting.Duration(time.Minute),
+		StallTimeout: setting.Duration(time.Minute), MaxHeader: 16 << 10, MaxConnections: 4096,
+	}
+}
+
+// Validate reports what is wrong, and reads the certificate.
+func (c *Config) Validate(check setting.Check) {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		check.Add("listen", "want host:port, for example 127.0.0.1:8080, not %q", c.Listen)
+	}
+	if c.Upstream.URL == nil {
+		check.Add("upstream", "name the address of the CMS's content API, for example https://api.contentful.com")
+	} else if c.Upstream.User != nil || c.Upstream.RawQuery != "" {
+		check.Add("upstream", "the address must not have a user or a query; clients send their own credentials")
+	}
+	if c.Host != "" && c.Host != "upstream" && c.Host != "preserve" {
+		check.Add("host", "must be upstream or preserve")
+	}
+	if c.Durability != "required" && c.Durability != "best_effort" {
+		check.Add("durability", "must be required or best_effort")
+	}
+	if c.MaxHeader < 4<<10 || c.MaxHeader > 1<<20 {
+		check.Add("max_header", "must be from 4KiB to 1MiB")
+	}
+	if c.MaxConnections < 1 {
+		check.Add("max_connections", "must be at least 1")
+	}
+	for path, span := range map[string]setting.Duration{
+		"header_timeout": c.HeaderTimeout, "idle_timeout": c.IdleTimeout, "connect_timeout": c.ConnectTimeout,
+		"answer_timeout": c.AnswerTimeout, "stall_timeout": c.StallTimeout,
+	} {
+		if span <= 0 {
+			check.Add(path, "must be longer than 0s")
+		}
+	}
+	c.readCertificate(check)
+	c.parseTrusted(check)
+}
+
+func (c *Config) readCertificate(check setting.Check) {
+	if c.TLS == (TLS{}) {
+		return
+	}
+	pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+	if err != nil {
+		check.Add("tls", "the certificate and key can not be read: %v", err)
+	}
+	c.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+}
+
+func (c *Config) parseTrusted(check setting.Check) {
+	for i, text := range c.TrustedProxies {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			var address netip.Addr
+			address, err = netip.ParseAddr(text)
+			prefix = netip.PrefixFrom(address, address.BitLen())
+		}
+		if err != nil {
+			check.Add(fmt.Sprintf("trusted_proxies[%d]", i), "want an address or a range such as 10.0.0.0/8, not %q", text)
+		}
+		c.trusted = append(c.trusted, prefix)
+	}
+}
+
+// Proxy is the reverse proxy. Listen it, Serve it, Shutdown it.
+type Proxy struct {
+	config   Config
+	tap      Tap
+	log      *slog.Logger
+	server   *fasthttp.Server
+	pool     *fasthttp.HostClient
+	listener net.Listener
+	basePath string
+	host     string // the Host header for the CMS; "" keeps the client's
+}
+
+// New returns a proxy for a validated config.
+func New(config Config, tap Tap, log *slog.Logger) *Proxy {
+	p := &Proxy{config: config, tap: tap, log: log, basePath: strings.TrimSuffix(config.Upstream.EscapedPath(), "/")}
+	if config.Host != "preserve" {
+		p.host = config.Upstream.Host
+	}
+	p.server = p.newServer()
+	p.pool = p.newPool()
+	return p
+}
+
+// newServer streams bodies, keeps header names as they are, adds nothing to
+// answers, and keeps credentials out of its log. There is no total limit on
+// writing an answer: it would cut downloads and event streams.
+func (p *Proxy) newServer() *fasthttp.Server {
+	return &fasthttp.Server{
+		Handler:               p.handle,
+		NoDefaultServerHeader: true, NoDefaultDate: true, NoDefaultContentType: true,
+		DisableHeaderNamesNormalizing: true,
+		StreamRequestBody:             true, DisablePreParseMultipartForm: true,
+		ReadBufferSize: int(p.config.MaxHeader), WriteBufferSize: 16 << 10,
+		ReadTimeout: p.config.HeaderTimeout.Std(), // the header; the body has a rolling deadline
+		HeaderReceived: func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+			return fasthttp.RequestConfig{ReadTimeout: p.config.StallTimeout.Std()}
+		},
+		IdleTimeout: p.config.IdleTimeout.Std(), CloseOnShutdown: true, Concurrency: p.config.MaxConnections,
+		SecureErrorLogMessage: true, Logger: debugLog{p.log},
+	}
+}
+
+// newPool makes the pool of connections to the CMS. They are kept idle for
+// less time than a CMS keeps them (Node closes after 5 s).
+func (p *Proxy) newPool() *fasthttp.HostClient {
+	return &fasthttp.HostClient{
+		Addr:     upstreamAddress(p.config),
+		MaxConns: p.config.MaxConnections, MaxConnWaitTimeout: p.config.ConnectTimeout.Std(),
+		MaxIdleConnDuration: 4 * time.Second, ConnPoolStrategy: fasthttp.LIFO,
+		ReadBufferSize: max(int(p.config.MaxHeader), 16<<10), WriteBufferSize: 16 << 10,
+		Dial: func(string) (net.Conn, error) { return dialUpstream(p.config) },
+	}
+}
+
+// upstreamAddress is host:port of the CMS.
+func upstreamAddress(c Config) string {
+	port := c.Upstream.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[c.Upstream.Scheme]
+	}
+	return net.JoinHostPort(c.Upstream.Hostname(), port)
+}
+
+// Listen takes the port; requests wait until Serve. The error names the
+// setting.
+func (p *Proxy) Listen() error {
+	listener, err := net.Listen("tcp", p.config.Listen)
+	if err != nil {
+		return fmt.Errorf("proxy.listen: %w", err)
+	}
+	if p.config.tls != nil {
+		listener = tls.NewListener(listener, p.config.tls)
+	}
+	p.listener = clientListener{listener}
+	return nil
+}
+
+// Addr is the address that Listen took, with its real port.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+// Serve answers requests until Shutdown.
+func (p *Proxy) Serve() error { return p.server.Serve(p.listener) }
+
+// Shutdown stops accepting and waits for requests in flight until ctx ends.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	err := p.server.ShutdownWithContext(ctx)
+	p.pool.CloseIdleConnections()
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("requests were still running: %w", err)
+	}
+	return err
+}
+
+// debugLog takes what fasthttp has to say about broken connections.
+type debugLog struct{ log *slog.Logger }
+
+func (l debugLog) Printf(format string, args ...any) {
+	l.log.Debug("connection", "error", fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,192 @@
+package proxy
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"cmstap/event"
+
+	"github.com/valyala/fasthttp"
+)
+
+// earlyGrace is how long an answer waits for its request to be written before
+// it counts as early. A false early answer only costs the connection.
+const earlyGrace = 50 * time.Millisecond
+
+// smallBody bounds the bodies that are read whole before anything is sent.
+const smallBody = 64 << 10
+
+// trip is one round trip to the CMS.
+type trip struct {
+	req    *fasthttp.Request
+	answer *fasthttp.Response // its header; set if err is nil
+	body   *answerBody        // nil if there is none
+	early  bool               // the CMS answered before it had the whole request
+	// outcome is NotSent, Cut or Unknown if err is set, and only then.
+	outcome event.Outcome
+	err     error
+}
+
+// forward sends the request once and reads the header of the answer.
+func (p *Proxy) forward(t *trip, up *upload) {
+	conn, release, err := p.acquire()
+	if err != nil {
+		t.outcome, t.err = event.NotSent, err
+		return
+	}
+	before := conn.written.Load()
+	reader := p.pool.AcquireReader(conn)
+	end := func(whole bool) {
+		whole = whole && !t.early && !t.answer.ConnectionClose() && reader.Buffered() == 0 && !conn.ended.Load()
+		p.pool.ReleaseReader(reader)
+		release(whole)
+	}
+	wrote := make(chan error, 1)
+	p.send(t, conn, up, wrote)
+	err = readHeader(t.answer, reader)
+	sent, writeErr := awaitSent(conn, up, wrote)
+	if err != nil {
+		end(false)
+		t.outcome, t.err = p.fault(err, writeErr, up, conn.written.Load()-before)
+		return
+	}
+	t.early = !sent
+	if !hasBody(t) {
+		end(true)
+		return
+	}
+	t.answer.StreamBody = true
+	if err := t.answer.ReadBody(reader, 0); err != nil {
+		end(false)
+		t.outcome, t.err = event.Unknown, err
+		return
+	}
+	t.body = &answerBody{
+		body: t.answer.BodyStream(), conn: conn, size: t.answer.Header.ContentLength(),
+		stall: p.config.StallTimeout.Std(), release: end,
+	}
+}
+
+// acquire takes a live connection from the pool, or makes one. Nothing has
+// been written, so a dead one can be replaced for every method.
+func (p *Proxy) acquire() (conn *watchedConn, release func(reusable bool), err error) {
+	for {
+		pooled, err := p.pool.AcquireConn(0, false)
+		if err != nil {
+			return nil, nil, err
+		}
+		conn := pooled.Conn().(*watchedConn)
+		fresh := conn.written.Load() == 0
+		if !fresh && !conn.isAlive() {
+			p.pool.CloseConn(pooled)
+			continue
+		}
+		if err := conn.SetDeadline(time.Time{}); err != nil {
+			p.pool.CloseConn(pooled)
+			continue
+		}
+		return conn, func(reusable bool) {
+			if reusable {
+				p.pool.ReleaseConn(pooled)
+			} else {
+				p.pool.CloseConn(pooled)
+			}
+		}, nil
+	}
+}
+
+// send writes the request, a streamed body beside the reading of the answer.
+// The answer's deadline starts when the request is written; if the client's
+// body failed, the CMS is cut off at once.
+func (p *Proxy) send(t *trip, conn *watchedConn, up *upload, wrote chan<- error) {
+	if up == nil {
+		wrote <- p.writeRequest(t, conn, nil)
+		return
+	}
+	up.progress = func() {
+		_ = conn.SetReadDeadline(time.Now().Add(p.config.StallTimeout.Std() + p.config.AnswerTimeout.Std()))
+	}
+	t.req.SetBodyStream(up, up.size)
+	go func() {
+		err := errPanic
+		defer func() { wrote <- err }()
+		defer p.recovered("sending a request body", func() { _ = conn.Close() })
+		err = p.writeRequest(t, conn, up)
+	}()
+}
+
+func (p *Proxy) writeRequest(t *trip, conn *watchedConn, up *upload) error {
+	writer := p.pool.AcquireWriter(conn)
+	err := t.req.Write(writer)
+	if err == nil {
+		err = writer.Flush()
+	}
+	p.pool.ReleaseWriter(writer)
+	if up != nil && up.err != nil {
+		_ = conn.Close()
+		return err
+	}
+	return errors.Join(err, conn.SetReadDeadline(time.Now().Add(p.config.AnswerTimeout.Std())))
+}
+
+// readHeader reads until the final header; interim ones (1xx) are skipped.
+func readHeader(answer *fasthttp.Response, reader *bufio.Reader) error {
+	for {
+		if err := answer.Header.Read(reader); err != nil {
+			return err
+		}
+		switch status := answer.StatusCode(); {
+		case status == fasthttp.StatusSwitchingProtocols:
+			return errors.New("the CMS switched protocols unasked")
+		case status < 100 || status > 999:
+			return fmt.Errorf("the CMS answered with the status %d", status)
+		case status >= 200:
+			return nil
+		}
+	}
+}
+
+// awaitSent tells whether the whole request was written. What was not, within
+// a short grace, is given up.
+func awaitSent(conn *watchedConn, up *upload, wrote <-chan error) (sent bool, err error) {
+	timer := time.NewTimer(earlyGrace)
+	defer timer.Stop()
+	select {
+	case err = <-wrote:
+		return err == nil, err
+	case <-timer.C:
+	}
+	up.abandon()
+	_ = conn.SetWriteDeadline(unblock)
+	return false, <-wrote
+}
+
+// fault names the outcome of a round trip that gave no header.
+func (p *Proxy) fault(readErr, writeErr error, up *upload, written int64) (event.Outcome, error) {
+	switch {
+	case up != nil && up.err != nil:
+		return event.Cut, fmt.Errorf("the client did not finish its body: %w", up.err)
+	case writeErr != nil && written == 0:
+		return event.NotSent, writeErr
+	case isTimeout(readErr):
+		return event.Unknown, fmt.Errorf("no answer within %s (proxy.answer_timeout): %w", p.config.AnswerTimeout, os.ErrDeadlineExceeded)
+	default:
+		return event.Unknown, fmt.Errorf("reading the answer: %w", readErr)
+	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// hasBody tells whether a body follows the header of the answer.
+func hasBody(t *trip) bool {
+	status := t.answer.StatusCode()
+	return !t.req.Header.IsHead() && status != fasthttp.StatusNoContent && status != fasthttp.StatusNotModified &&
+		t.answer.Header.ContentLength() != 0
+}

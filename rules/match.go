@@ -1,0 +1,149 @@
+package rules
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"cmstap/event"
+	"cmstap/internal/expression"
+	"cmstap/internal/setting"
+)
+
+// Subscription is the part of a webhook's settings that says which events it
+// wants. All of its conditions must hold.
+type Subscription struct {
+	// Topics are Type.Action with * on either side, in any case.
+	Topics []string `yaml:"topics"`
+	// Environments are those that the event was made in, as the dialect
+	// compares them; none means all.
+	Environments []string `yaml:"environments"`
+	// Filter is an expression. One that reads a property which the entity does
+	// not have is false; one that reads what was not seen is undecided.
+	Filter string `yaml:"filter"`
+	// OnUnknown is what an undecided filter means: deliver or skip.
+	OnUnknown string `yaml:"on_unknown"`
+
+	topics []topic
+	filter *expression.Program
+}
+
+type topic struct{ typ, action string }
+
+var filterRoots = []string{
+	"type", "action", "topic", "space", "environment", "alias", "target", "entity", "actor", "payload", "before",
+	"request", "confirmed", "cause", "changes",
+}
+
+// Validate reports what is wrong and compiles the rest.
+func (s *Subscription) Validate(check setting.Check) {
+	if len(s.Topics) == 0 {
+		check.Add("topics", `name at least one topic, for example [Entry.publish, "Asset.*"]; "*.*" is all`)
+	}
+	for i, text := range s.Topics {
+		typ, action, found := strings.Cut(text, ".")
+		if !found || typ == "" || action == "" || strings.Contains(action, ".") {
+			check.Add(indexed("topics", i), `want Type.Action with * on either side, for example Entry.publish or "*.*", not %q`, text)
+		}
+		s.topics = append(s.topics, topic{typ, action})
+	}
+	for i, environment := range s.Environments {
+		if environment == "" {
+			check.Add(indexed("environments", i), "is empty; leave environments out for all of them")
+		}
+	}
+	if s.OnUnknown != "" && s.OnUnknown != "deliver" && s.OnUnknown != "skip" {
+		check.Add("on_unknown", "must be deliver or skip")
+	}
+	if s.Filter != "" {
+		s.filter = compile(check, "filter", s.Filter, filterRoots, true)
+	}
+}
+
+// Decision says whether a webhook wants an event, and why.
+type Decision struct {
+	event.Want
+	Wanted bool
+	// Reason says why not, or why a filter could not be decided.
+	Reason string
+}
+
+// Match asks every webhook whether it wants the event.
+func (r *Rules) Match(e *event.Event) []Decision {
+	scope := r.filterScope(e)
+	decisions := make([]Decision, len(r.webhooks))
+	for i := range r.webhooks {
+		decisions[i] = r.webhooks[i].decide(e, scope)
+	}
+	return decisions
+}
+
+func (w *Webhook) decide(e *event.Event, scope *expression.Scope) Decision {
+	s := &w.Subscription
+	no := func(reason string) Decision { return Decision{Want: event.Want{Webhook: w.Name}, Reason: reason} }
+	switch {
+	case !slices.ContainsFunc(s.topics, func(t topic) bool { return t.covers(e) }):
+		return no("its topics do not include " + e.Topic())
+	case len(s.Environments) > 0 && !slices.Contains(s.Environments, e.Environment):
+		return no("its environments do not include " + e.Environment)
+	case s.filter == nil:
+		return Decision{Want: event.Want{Webhook: w.Name}, Wanted: true}
+	}
+	switch result := s.filter.Run(scope); {
+	case result.State == expression.Unknown && s.OnUnknown != "skip":
+		return Decision{Want: event.Want{Webhook: w.Name, Undecided: result.Detail}, Wanted: true, Reason: result.Detail}
+	case result.State != expression.Present:
+		return no("its filter is " + result.State.String() + ": " + result.Detail)
+	case !result.True():
+		return no("its filter is false")
+	default:
+		return Decision{Want: event.Want{Webhook: w.Name}, Wanted: true}
+	}
+}
+
+func (t topic) covers(e *event.Event) bool {
+	return (t.typ == "*" || strings.EqualFold(t.typ, e.Type)) && (t.action == "*" || strings.EqualFold(t.action, e.Action))
+}
+
+// filterScope holds what filters may read of an event. A root that is empty is
+// missing, or unknown where not all was seen.
+func (r *Rules) filterScope(e *event.Event) *expression.Scope {
+	roots := map[string]any{
+		"type": e.Type, "action": e.Action, "topic": e.Topic(), "confirmed": e.Confirmed,
+		"before":  expression.Document{Why: "the state before is not known"},
+		"changes": expression.Document{Why: "the state before is not known"},
+	}
+	for root, text := range map[string]string{
+		"space": e.Space, "environment": e.Environment, "alias": e.Alias, "target": e.Target, "cause": e.Cause,
+	} {
+		if text != "" {
+			roots[root] = text
+		}
+	}
+	switch {
+	case e.Actor != "":
+		roots["actor"] = e.Actor
+	case e.Partial != "":
+		roots["actor"] = expression.Document{Why: e.Partial}
+	}
+	if r.roots["entity"] {
+		roots["entity"] = document(e.Entity, e.Partial)
+	}
+	if r.roots["request"] {
+		roots["request"] = document(e.Request, "")
+	}
+	roots["payload"] = payloadOf(e)
+	return expression.NewScope(roots)
+}
+
+// payloadOf is the payload as filters see it: what could not be read was not
+// seen.
+func payloadOf(e *event.Event) expression.Document {
+	why := e.Partial
+	if e.PayloadError != "" {
+		why = e.PayloadError
+	}
+	return expression.Document{JSON: e.Payload, Whole: why == "", Why: why}
+}
+
+func indexed(key string, i int) string { return key + "[" + strconv.Itoa(i) + "]" }

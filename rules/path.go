@@ -1,0 +1,78 @@
+package rules
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// pattern is a path with parameters: /spaces/{space}/entries.
+type pattern []segment
+
+// segment is a literal, or a parameter that stands for one path segment.
+type segment struct {
+	text  string
+	param bool
+}
+
+func parsePattern(path string) (pattern, error) {
+	if !strings.HasPrefix(path, "/") {
+		return nil, fmt.Errorf("the path %q must start with a slash", path)
+	}
+	var p pattern
+	for text := range strings.SplitSeq(path[1:], "/") {
+		name, isParam := strings.CutPrefix(text, "{")
+		name, closed := strings.CutSuffix(name, "}")
+		if isParam != closed || text == "" || strings.ContainsAny(name, "{}") {
+			return nil, fmt.Errorf("the path %q: each part is a word or a parameter such as {id}", path)
+		}
+		p = append(p, segment{name, isParam})
+	}
+	return p, nil
+}
+
+// matches compares a raw request path with the pattern. Percent-encoding is
+// undone; empty segments do not count, since servers differ on them and a
+// write must not be missed.
+func (p pattern) matches(path string) bool {
+	for _, segment := range p {
+		var text string
+		text, path = nextSegment(path)
+		if text == "" || !segment.param && text != segment.text && unescape(text) != segment.text {
+			return false
+		}
+	}
+	rest, _ := nextSegment(path)
+	return rest == ""
+}
+
+// params returns the parameters of a path that matches.
+func (p pattern) params(path string) map[string]string {
+	found := map[string]string{}
+	for _, segment := range p {
+		var text string
+		text, path = nextSegment(path)
+		if segment.param {
+			found[segment.text] = clone(unescape(text))
+		}
+	}
+	return found
+}
+
+// nextSegment cuts the first segment off a path; it is "" at the end.
+func nextSegment(path string) (text, rest string) {
+	path = strings.TrimLeft(path, "/")
+	text, rest, _ = strings.Cut(path, "/")
+	return text, rest
+}
+
+func unescape(text string) string {
+	if !strings.Contains(text, "%") {
+		return text
+	}
+	plain, err := url.PathUnescape(text)
+	if err != nil {
+		return text
+	}
+	return plain
+}

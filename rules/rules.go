@@ -1,0 +1,59 @@
+// Package rules decides: what a request means (Classify), which events an
+// exchange makes (Derive), and which webhooks want an event (Match). What it
+// knows of a CMS is data, a Dialect. It is pure: no I/O, no clock, no
+// goroutine, and it keeps nothing between calls.
+package rules
+
+import (
+	"cmstap/event"
+)
+
+// Rules are a dialect and the webhooks of a config. They never change and may
+// be used from any goroutine.
+type Rules struct {
+	dialect  *Dialect
+	webhooks []Webhook
+	roots    map[string]bool // what the filters read
+}
+
+// Webhook is what rules know of a webhook.
+type Webhook struct {
+	Name         string
+	Subscription Subscription
+}
+
+// New returns rules for a dialect and webhooks whose subscriptions have been
+// validated.
+func New(dialect *Dialect, webhooks []Webhook) *Rules {
+	r := &Rules{dialect: dialect, webhooks: webhooks, roots: map[string]bool{}}
+	for _, webhook := range webhooks {
+		for _, root := range filterRoots {
+			if filter := webhook.Subscription.filter; filter != nil && filter.Reads(root) {
+				r.roots[root] = true
+			}
+		}
+	}
+	return r
+}
+
+// Classify decides from a request's head alone what it means. The plan of a
+// write carries the intent, without id and time.
+func (r *Rules) Classify(head event.Head) event.Plan {
+	d := r.dialect
+	route, params := d.find(head.Method, head.Path)
+	if route == nil {
+		return event.Plan{}
+	}
+	headers := d.headersOf(head.Headers)
+	if d.skip != nil && d.skip.Run(d.headScope(params, headers)).True() {
+		return event.Plan{}
+	}
+	return event.Plan{
+		Class: event.Write,
+		Judge: route,
+		Intent: &event.Intent{
+			Dialect: d.Name, Method: clone(head.Method), Path: clone(head.Path), Route: route.name, Headers: headers,
+			Traceparent: clone(head.Headers.Get("traceparent")), UserAgent: clone(head.Headers.Get("User-Agent")),
+		},
+	}
+}

@@ -1,0 +1,244 @@
+package rules
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"cmstap/internal/expression"
+	"cmstap/internal/setting"
+)
+
+// template is a text with expressions in ${ }. A template that is nothing but
+// one expression keeps the value's type.
+type template []part
+
+// part is literal text, or an expression.
+type part struct {
+	text    string
+	program *expression.Program
+	// copyOf is set if the expression is nothing but a path into the response:
+	// its JSON is copied as it is.
+	copyOf []string
+}
+
+// values is what the templates of one event are filled from.
+type values struct {
+	scope    *expression.Scope
+	response expression.Document
+}
+
+func compileTemplate(check setting.Check, path, source string, roots []string) template {
+	var t template
+	for rest := source; rest != ""; {
+		text, after, found := strings.Cut(rest, "${")
+		if text != "" {
+			t = append(t, part{text: text})
+		}
+		if !found {
+			break
+		}
+		length := expressionLength(after)
+		if length < 0 {
+			check.Add(path, "in %q: a ${ has no closing brace", source)
+			return nil
+		}
+		program := compile(check, path, after[:length], roots, false)
+		if program == nil {
+			return nil
+		}
+		p := part{program: program}
+		if root, path, ok := program.Path(); ok && root == "response" {
+			p.copyOf = path
+		}
+		t = append(t, p)
+		rest = after[length+1:]
+	}
+	return t
+}
+
+// expressionLength finds the brace that closes an expression, not one inside a
+// string or a map of it; -1 if there is none.
+func expressionLength(text string) int {
+	depth := 0
+	var quote rune
+	for i, r := range text {
+		switch {
+		case quote != 0:
+			if r == quote {
+				quote = 0
+			}
+		case r == '"' || r == '\'' || r == '`':
+			quote = r
+		case r == '{':
+			depth++
+		case r == '}' && depth == 0:
+			return i
+		case r == '}':
+			depth--
+		}
+	}
+	return -1
+}
+
+// text fills the template in. The state is that of the first expression that
+// has no value, and why says more.
+func (t template) text(v *values) (text string, state expression.State, why string) {
+	for _, p := range t {
+		if p.program == nil {
+			text += p.text
+			continue
+		}
+		result := p.program.Run(v.scope)
+		if result.State != expression.Present {
+			return "", result.State, result.Detail
+		}
+		word, err := plain(result.Value)
+		if err != nil {
+			return "", expression.Failed, err.Error()
+		}
+		text += word
+	}
+	return text, expression.Present, ""
+}
+
+// plain writes a scalar as text.
+func plain(value any) (string, error) {
+	switch value := value.(type) {
+	case nil:
+		return "", nil
+	case string:
+		return value, nil
+	case float64:
+		return strconv.FormatFloat(value, 'f', -1, 64), nil
+	case bool, int, int64:
+		return fmt.Sprint(value), nil
+	default:
+		return "", fmt.Errorf("a %T can not be part of a text", value)
+	}
+}
+
+// json fills the template in as a JSON value.
+func (t template) json(v *values) (raw []byte, state expression.State, why string) {
+	if len(t) != 1 || t[0].program == nil {
+		text, state, why := t.text(v)
+		raw, _ = json.Marshal(text)
+		return raw, state, why
+	}
+	if path := t[0].copyOf; path != nil {
+		raw, state = v.response.Lookup(path...)
+		return raw, state, v.response.Why
+	}
+	result := t[0].program.Run(v.scope)
+	if result.State != expression.Present {
+		return nil, result.State, result.Detail
+	}
+	raw, err := json.Marshal(result.Value)
+	if err != nil {
+		return nil, expression.Failed, err.Error()
+	}
+	return raw, expression.Present, ""
+}
+
+// node is a payload template: an object, a list, a template or a literal.
+type node struct {
+	fields  []field
+	items   []*node
+	leaf    template
+	literal []byte
+	kind    setting.TreeKind
+}
+
+type field struct {
+	name  []byte // as JSON
+	value *node
+}
+
+func compileTree(check setting.Check, tree setting.Tree) *node {
+	n := &node{kind: tree.Kind}
+	switch tree.Kind {
+	case setting.TreeMap:
+		for _, f := range override(tree.Fields) {
+			name, _ := json.Marshal(f.Name)
+			n.fields = append(n.fields, field{name, compileTree(check.In(f.Name), f.Value)})
+		}
+	case setting.TreeList:
+		for i, item := range tree.Items {
+			n.items = append(n.items, compileTree(check.In(fmt.Sprintf("[%d]", i)), item))
+		}
+	case setting.TreeText:
+		n.leaf = compileTemplate(check, "", tree.Text, payloadRoots)
+	case setting.TreeScalar, setting.TreeNone:
+		n.literal, _ = json.Marshal(tree.Value)
+	}
+	return n
+}
+
+// override lets a field that is written out win over one of the same name that
+// was merged in before it.
+func override(fields []setting.Field) []setting.Field {
+	var kept []setting.Field
+	at := map[string]int{}
+	for _, f := range fields {
+		if i, seen := at[f.Name]; seen {
+			kept[i] = f
+			continue
+		}
+		at[f.Name] = len(kept)
+		kept = append(kept, f)
+	}
+	return kept
+}
+
+// fill appends the node's JSON. What is missing is left out; the first thing
+// that is unknown is left out too and named in unseen.
+func (n *node) fill(to []byte, v *values, unseen *string) (out []byte, ok bool) {
+	switch n.kind {
+	case setting.TreeMap:
+		return n.fillFields(to, v, unseen), true
+	case setting.TreeList:
+		return n.fillItems(to, v, unseen), true
+	case setting.TreeText:
+		raw, state, why := n.leaf.json(v)
+		if state == expression.Unknown && *unseen == "" {
+			*unseen = why
+		}
+		return append(to, raw...), state == expression.Present
+	default:
+		return append(to, n.literal...), true
+	}
+}
+
+func (n *node) fillFields(to []byte, v *values, unseen *string) []byte {
+	to = append(to, '{')
+	start := len(to)
+	for _, f := range n.fields {
+		before := len(to)
+		if before > start {
+			to = append(to, ',')
+		}
+		to = append(append(to, f.name...), ':')
+		var ok bool
+		if to, ok = f.value.fill(to, v, unseen); !ok {
+			to = to[:before]
+		}
+	}
+	return append(to, '}')
+}
+
+func (n *node) fillItems(to []byte, v *values, unseen *string) []byte {
+	to = append(to, '[')
+	start := len(to)
+	for _, item := range n.items {
+		before := len(to)
+		if before > start {
+			to = append(to, ',')
+		}
+		var ok bool
+		if to, ok = item.fill(to, v, unseen); !ok {
+			to = to[:before]
+		}
+	}
+	return append(to, ']')
+}

@@ -1,0 +1,61 @@
+package sender
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"cmstap/event"
+)
+
+// answer is how a call ended, as judge needs it.
+type answer struct {
+	attempt    event.Attempt
+	failure    string        // timeout or connection, if there was no status
+	retryAfter time.Duration // 0 if the receiver did not ask for a wait
+}
+
+// longestWait caps what a receiver can ask for with Retry-After.
+const longestWait = 24 * time.Hour
+
+// judge says what an attempt means for its delivery. It is pure: the attempt
+// ended at now, and chance (0 to 1) spreads the waits by 20 % either way.
+func (r *Retry) judge(a answer, now time.Time, chance float64) event.Settlement {
+	s := event.Settlement{Attempt: a.attempt}
+	switch {
+	case a.attempt.Status >= 200 && a.attempt.Status < 300:
+		s.Result = event.Delivered
+	case a.attempt.Status == http.StatusGone:
+		s.Result, s.Reason = event.GiveUp, "the receiver answered 410: gone for good"
+	case !r.covers(a):
+		s.Result, s.Reason = event.GiveUp, "this failure is not retried (webhooks[].retry.on)"
+	case a.attempt.Number > len(r.Delays):
+		s.Result, s.Reason = event.GiveUp, "the last attempt failed (webhooks[].retry)"
+	default:
+		s.Result = event.Retry
+		wait := time.Duration(float64(r.Delays[a.attempt.Number-1]) * (0.8 + 0.4*chance))
+		s.Next = now.Add(max(wait, min(a.retryAfter, longestWait))).UTC()
+	}
+	return s
+}
+
+func (r *Retry) covers(a answer) bool {
+	if a.failure != "" {
+		return slices.Contains(r.On, a.failure)
+	}
+	status := strconv.Itoa(a.attempt.Status)
+	return slices.Contains(r.On, status) || slices.Contains(r.On, status[:1]+"xx")
+}
+
+// retryAfter reads a Retry-After field, seconds or a date (RFC 9110 section
+// 10.2.3); 0 if there is none that can be read.
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(at.Sub(now), 0)
+	}
+	return 0
+}

@@ -1,0 +1,259 @@
+// Package sender calls the webhooks: next, shape, send, judge, settle. Each
+// webhook has its own goroutines and connections, so that one that hangs costs
+// the others nothing.
+package sender
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"cmstap/event"
+	"cmstap/sender/shape"
+)
+
+// Webhook is what the sender knows of a webhook.
+type Webhook struct {
+	Name     string
+	Endpoint Endpoint
+}
+
+// Store is the outbox as the sender sees it; the outbox's package comment says
+// what its methods promise.
+type Store interface {
+	Next(ctx context.Context, webhook string, limit int) ([]event.Delivery, error)
+	Settle(ctx context.Context, d event.Delivery, s event.Settlement) error
+	Release(d event.Delivery)
+}
+
+// Sender calls the webhooks of a config.
+type Sender struct {
+	lines []*line
+}
+
+// New returns a sender for webhooks whose endpoints have been validated.
+func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
+	s := &Sender{}
+	for _, w := range webhooks {
+		s.lines = append(s.lines, &line{
+			webhook: w, store: store, log: log, client: newClient(w.Endpoint),
+			slots: make(chan struct{}, w.Endpoint.Concurrency),
+		})
+	}
+	return s
+}
+
+// stopGrace is how long calls in flight may go on after a stop.
+const stopGrace = 10 * time.Second
+
+// Run delivers until ctx ends. Then it claims nothing more, waits a little for
+// the calls in flight, and returns.
+func (s *Sender) Run(ctx context.Context) {
+	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })()
+	var all sync.WaitGroup
+	for _, l := range s.lines {
+		all.Go(func() { l.run(ctx, calls) })
+	}
+	all.Wait()
+}
+
+// line is one webhook's senders.
+type line struct {
+	webhook Webhook
+	store   Store
+	log     *slog.Logger
+	client  *http.Client
+	slots   chan struct{} // one for each call that runs
+}
+
+// run claims deliveries while there are free slots, until claiming ends.
+func (l *line) run(claiming, calls context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for troubled := false; ; {
+		n := l.takeSlots(claiming)
+		if n == 0 {
+			return
+		}
+		deliveries, err := l.store.Next(claiming, l.webhook.Name, n)
+		for range n - len(deliveries) {
+			<-l.slots
+		}
+		if err != nil && claiming.Err() == nil {
+			if !troubled {
+				l.log.Error("store", "webhook", l.webhook.Name, "error", err, "hint", "claiming is tried again every second")
+			}
+			pause(claiming, time.Second)
+		}
+		troubled = err != nil
+		for _, d := range deliveries {
+			running.Go(func() {
+				defer func() { <-l.slots }()
+				l.deliver(calls, d)
+			})
+		}
+	}
+}
+
+// takeSlots waits for a free slot and takes all that are free; 0 means that
+// ctx ended.
+func (l *line) takeSlots(ctx context.Context) int {
+	select {
+	case l.slots <- struct{}{}:
+	case <-ctx.Done():
+		return 0
+	}
+	for n := 1; ; n++ {
+		select {
+		case l.slots <- struct{}{}:
+		default:
+			return n
+		}
+	}
+}
+
+// deliver makes one attempt and settles it.
+func (l *line) deliver(ctx context.Context, d event.Delivery) {
+	defer l.recovered(d)
+	a := l.send(ctx, d)
+	if ctx.Err() != nil && a.attempt.Status == 0 {
+		l.store.Release(d) // stopped in mid-call: not an attempt
+		return
+	}
+	s := l.webhook.Endpoint.Retry.judge(a, time.Now(), rand.Float64())
+	l.settle(ctx, d, s)
+	l.report(d, s)
+}
+
+// send makes one call.
+func (l *line) send(ctx context.Context, d event.Delivery) answer {
+	start := time.Now()
+	a := answer{attempt: event.Attempt{Number: d.Attempts + 1, Time: start.UTC()}}
+	ctx, cancel := context.WithTimeout(ctx, l.webhook.Endpoint.Timeout.Std())
+	defer cancel()
+	response, err := l.client.Do(l.request(ctx, d, a.attempt))
+	a.attempt.Duration = time.Since(start)
+	if err != nil {
+		a.failure, a.attempt.Error = explain(err)
+		return a
+	}
+	defer response.Body.Close()
+	// Read a little, so that the connection can be used again.
+	_, _ = io.CopyN(io.Discard, response.Body, 64<<10)
+	a.attempt.Duration = time.Since(start)
+	a.attempt.Status = response.StatusCode
+	a.retryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
+	return a
+}
+
+func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt) *http.Request {
+	e := l.webhook.Endpoint
+	headers := map[string]string{}
+	for name, value := range e.Headers {
+		headers[name] = value.Reveal()
+	}
+	shaped := shape.Build(shape.Call{
+		Delivery: d, Attempt: attempt.Number, Time: attempt.Time, Headers: headers,
+		Username: e.Auth.Basic.Username, Password: e.Auth.Basic.Password.Reveal(), SigningKey: e.Signing.Secret.Reveal(),
+	})
+	r := &http.Request{
+		Method: shaped.Method, URL: e.URL.URL, Host: e.URL.Host, Header: shaped.Header,
+		Body: io.NopCloser(bytes.NewReader(shaped.Body)), ContentLength: int64(len(shaped.Body)),
+	}
+	return r.WithContext(ctx)
+}
+
+// explain names the class of a failed call and says why, without the address,
+// which may hold a secret.
+func explain(err error) (class, why string) {
+	var at *url.Error
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	var timeout net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+		return "timeout", "no answer in time (webhooks[].timeout)"
+	}
+	return "connection", err.Error()
+}
+
+// settle makes the result durable. While that fails the delivery stays claimed
+// and it is tried again; at a stop the delivery is given back and repeated
+// after the restart.
+func (l *line) settle(ctx context.Context, d event.Delivery, s event.Settlement) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := l.store.Settle(ctx, d, s)
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil {
+			l.store.Release(d)
+			return
+		}
+		if wait == 100*time.Millisecond {
+			l.log.Error("store", "webhook", l.webhook.Name, "event", d.Event.ID, "error", err, "hint", "the result is stored as soon as that works")
+		}
+		pause(ctx, wait)
+	}
+}
+
+// report writes the one line of an attempt.
+func (l *line) report(d event.Delivery, s event.Settlement) {
+	fields := []any{
+		"webhook", d.Webhook, "event", d.Event.ID, "topic", d.Event.Topic(), "entity", d.Event.Entity.ID,
+		"attempt", s.Attempt.Number, "status", s.Attempt.Status, "duration", s.Attempt.Duration.Round(time.Microsecond),
+	}
+	if s.Attempt.Error != "" {
+		fields = append(fields, "error", s.Attempt.Error)
+	}
+	switch s.Result {
+	case event.Delivered:
+		l.log.Info(s.Result.String(), fields...)
+	case event.Retry:
+		l.log.Warn(s.Result.String(), append(fields, "next", s.Next.Format(time.RFC3339))...)
+	case event.GiveUp:
+		l.log.Error(s.Result.String(), append(fields, "reason", s.Reason)...)
+	}
+}
+
+// recovered turns a panic into one log line; the delivery is tried again after
+// a restart.
+func (l *line) recovered(d event.Delivery) {
+	if fault := recover(); fault != nil {
+		l.log.Error("panic", "during", "a delivery", "webhook", d.Webhook, "event", d.Event.ID, "error", fault, "stack", string(debug.Stack()))
+	}
+}
+
+// newClient makes the connections of one webhook. Redirects are answers, not
+// followed; answers are bounded.
+func newClient(e Endpoint) *http.Client {
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
+			MaxConnsPerHost: e.Concurrency, MaxIdleConnsPerHost: e.Concurrency, IdleConnTimeout: 30 * time.Second,
+			TLSHandshakeTimeout: 5 * time.Second, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func pause(ctx context.Context, wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

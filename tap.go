@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"cmstap/event"
+	"cmstap/internal/resolve"
+	"cmstap/outbox"
+	"cmstap/rules"
+
+	"github.com/google/uuid"
+)
+
+// storeBound is how long a client waits for the disk, before its write is
+// forwarded and again before it gets its answer.
+const storeBound = 2 * time.Second
+
+// tap is the path of a write between the proxy's hops: begin, then, once the
+// forward has ended, derive, match and commit.
+type tap struct {
+	rules      *rules.Rules
+	outbox     *outbox.Outbox
+	resolver   *resolve.Resolver
+	log        *slog.Logger
+	bestEffort bool
+
+	ctx     context.Context // ends at the stop
+	repeats sync.WaitGroup
+}
+
+// Classify implements proxy.Tap.
+func (t *tap) Classify(head event.Head) event.Plan { return t.rules.Classify(head) }
+
+// Begin implements proxy.Tap.
+func (t *tap) Begin(intent *event.Intent) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	intent.ID, intent.Time = id.String(), time.Now().UTC()
+	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
+	defer cancel()
+	err = t.outbox.Begin(ctx, intent)
+	if err != nil && t.bestEffort {
+		t.log.Error("gap", "error", err, "method", intent.Method, "path", intent.Path,
+			"hint", "the write passes without a record (proxy.durability: best_effort); its event is lost if cmstap stops now")
+		return nil
+	}
+	return err
+}
+
+// Finish implements proxy.Tap. It waits for the commit, storeBound at most; a
+// commit that takes longer goes on by itself.
+func (t *tap) Finish(x *event.Exchange) {
+	switch x.Outcome {
+	case event.NotSent, event.Cut, event.Refused:
+		t.outbox.Drop(x.Intent.ID)
+	case event.Unknown:
+		t.resolver.Add(x)
+	case event.Done:
+		ctx, cancel := context.WithTimeout(t.ctx, storeBound)
+		defer cancel()
+		if err := t.commit(ctx, x); err != nil {
+			t.log.Error("store", "error", err, "method", x.Intent.Method, "path", x.Intent.Path,
+				"hint", "the write is done and its intent is kept; the commit is repeated")
+			t.repeats.Go(func() { t.repeat(x) })
+		}
+	}
+}
+
+// repeat commits until it works or cmstap stops. The intent is on disk: what
+// does not work before the stop is resolved after the next start.
+func (t *tap) repeat(x *event.Exchange) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if t.commit(t.ctx, x) == nil {
+			return
+		}
+	}
+}
+
+// commit makes the events of an exchange durable, with their deliveries, and
+// ends its intent. It may be repeated.
+func (t *tap) commit(ctx context.Context, x *event.Exchange) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.log.Error("panic", "during", "deriving an event", "path", x.Intent.Path, "error", fault, "stack", string(debug.Stack()))
+			err = fmt.Errorf("a panic: %v", fault)
+		}
+	}()
+	var captured []event.Captured
+	for _, e := range t.rules.Derive(x) {
+		captured = append(captured, t.match(e))
+	}
+	if err := t.outbox.Commit(ctx, x.Intent.ID, captured); err != nil {
+		return err
+	}
+	for i := range captured {
+		t.report(&captured[i])
+	}
+	return nil
+}
+
+// match asks the webhooks which of them want an event.
+func (t *tap) match(e event.Event) event.Captured {
+	c := event.Captured{Event: e}
+	for _, decision := range t.rules.Match(&e) {
+		if decision.Wanted {
+			c.Want = append(c.Want, decision.Want)
+			continue
+		}
+		t.log.Debug("skipped", "event", e.ID, "webhook", decision.Webhook, "reason", decision.Reason)
+	}
+	return c
+}
+
+// report writes the first line of an event's story.
+func (t *tap) report(c *event.Captured) {
+	e := &c.Event
+	webhooks := make([]string, len(c.Want))
+	for i, want := range c.Want {
+		webhooks[i] = want.Webhook
+		if want.Undecided != "" {
+			t.log.Warn("undecided", "event", e.ID, "webhook", want.Webhook, "reason", want.Undecided)
+		}
+	}
+	fields := []any{"event", e.ID, "topic", e.Topic(), "entity", e.Entity.ID, "environment", e.Environment, "webhooks", strings.Join(webhooks, ",")}
+	if e.PayloadError != "" {
+		fields = append(fields, "payload_error", e.PayloadError)
+	}
+	if !e.Confirmed {
+		t.log.Warn("unconfirmed", append(fields, "hint", "nobody saw the CMS answer; the event is delivered all the same")...)
+		return
+	}
+	t.log.Info("captured", fields...)
+}
