@@ -146,7 +146,7 @@ func (d *Dialect) compile(check setting.Check) {
 	}
 	for name, routes := range d.Routes {
 		for i := range routes {
-			d.compileActions(check.In(fmt.Sprintf("routes.%s[%d]", name, i)), &routes[i])
+			d.compileRoute(check.In(fmt.Sprintf("routes.%s[%d]", name, i)), &routes[i])
 		}
 	}
 	for i, res := range d.Resources {
@@ -156,7 +156,20 @@ func (d *Dialect) compile(check setting.Check) {
 	d.Native.compile(check.In("native"))
 }
 
-func (d *Dialect) compileActions(check setting.Check, r *routeConfig) {
+func (d *Dialect) compileRoute(check setting.Check, r *routeConfig) {
+	if method, _, _ := strings.Cut(r.On, " "); method == "" || method != strings.ToUpper(method) {
+		check.Add("on", "want a method and what follows the path, for example PUT /{id}, not %q", r.On)
+	}
+	if len(r.Success) == 0 {
+		check.Add("success", "list the statuses that mean it happened, for example [200]")
+	}
+	if r.Payload != "" && d.payloads[r.Payload] == nil {
+		check.Add("payload", "there is no payload %q under payloads", r.Payload)
+	}
+	compileActions(check, r)
+}
+
+func compileActions(check setting.Check, r *routeConfig) {
 	if r.Action != "" {
 		r.Actions = append(r.Actions, actionConfig{Action: r.Action})
 	}
@@ -169,9 +182,6 @@ func (d *Dialect) compileActions(check setting.Check, r *routeConfig) {
 		} else if i < len(r.Actions)-1 {
 			check.Add(fmt.Sprintf("actions[%d]", i), "only the last action may stand without a when")
 		}
-	}
-	if r.Payload != "" && d.payloads[r.Payload] == nil {
-		check.Add("payload", "there is no payload %q under payloads", r.Payload)
 	}
 }
 

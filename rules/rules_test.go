@@ -1,0 +1,429 @@
+package rules_test
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"cmstap/event"
+	"cmstap/internal/setting"
+	"cmstap/rules"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// headers implements event.Headers.
+type headers map[string]string
+
+func (h headers) Get(name string) string {
+	for key, value := range h {
+		if strings.EqualFold(key, name) {
+			return value
+		}
+	}
+	return ""
+}
+
+func contentful(t testing.TB) *rules.Dialect {
+	t.Helper()
+	d, err := rules.LoadDialect("contentful")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+var at = time.Date(2026, 1, 2, 3, 10, 0, 0, time.UTC)
+
+// exchange classifies a request and answers it; nil if it is no write.
+func exchange(r *rules.Rules, method, path string, h headers, status int, answer string) *event.Exchange {
+	plan := r.Classify(event.Head{Method: method, Path: path, Headers: h})
+	if plan.Class != event.Write {
+		return nil
+	}
+	plan.Intent.ID, plan.Intent.Time = "intent-1", at
+	x := &event.Exchange{Intent: plan.Intent, Status: status, Time: at, Answer: event.Copy{Bytes: []byte(answer)}}
+	switch {
+	case status == 0:
+		x.Outcome = event.Unknown
+	case plan.Judge.Judge(status) == event.Accepted:
+		x.Outcome = event.Done
+	default:
+		return nil
+	}
+	return x
+}
+
+// topics returns the topics of what a request makes.
+func topics(r *rules.Rules, method, path string, h headers, status int) []string {
+	x := exchange(r, method, path, h, status, `{"sys":{"id":"from-answer","version":3}}`)
+	if x == nil {
+		return nil
+	}
+	var list []string
+	for _, e := range r.Derive(x) {
+		list = append(list, e.Topic())
+	}
+	return list
+}
+
+func TestWhatARequestMeans(t *testing.T) {
+	t.Parallel()
+	r := rules.New(contentful(t), nil)
+	check := func(method, path string, h headers, status int, want ...string) {
+		t.Helper()
+		if diff := cmp.Diff(want, topics(r, method, path, h, status)); diff != "" {
+			t.Errorf("%s %s %d: %s", method, path, status, diff)
+		}
+	}
+	v1 := headers{"x-contentful-version": "1"}
+	check("GET", "/spaces/s/environments/e/entries", nil, 200)
+	check("HEAD", "/spaces/s/entries/x", nil, 200)
+	check("POST", "/spaces/s/environments/e/entries", nil, 201, "Entry.create")
+	check("POST", "/spaces/s/entries", nil, 201, "Entry.create")
+	check("POST", "/spaces/s/entries/", nil, 201, "Entry.create")
+	check("POST", "//spaces//s/entries", nil, 201, "Entry.create")
+	check("PUT", "/spaces/s/%65ntries/a%2Fb", v1, 200, "Entry.save")
+	check("POST", "/spaces/s/entries", nil, 422)
+	check("POST", "/spaces/s/entries", nil, 500)
+	check("POST", "/spaces/s/entries", nil, 0, "Entry.create")
+	check("PUT", "/spaces/s/entries/x", v1, 200, "Entry.save")
+	check("PUT", "/spaces/s/entries/x", headers{"X-Contentful-Version": "0"}, 201, "Entry.create")
+	check("PUT", "/spaces/s/entries/x", nil, 201, "Entry.create")
+	check("PUT", "/spaces/s/entries/x", nil, 0, "Entry.create")
+	check("PUT", "/spaces/s/entries/x", headers{"X-Contentful-Version": "0"}, 0, "Entry.create")
+	check("PUT", "/spaces/s/entries/x", v1, 0, "Entry.save")
+	check("PUT", "/spaces/s/entries/x", headers{"X-Contentful-Version": "4", "X-Contentful-UI-Content-Auto-Save": "true"}, 200, "Entry.auto_save")
+	check("PATCH", "/spaces/s/entries/x", v1, 200, "Entry.save")
+	check("PUT", "/spaces/s/entries/x/published", v1, 200, "Entry.publish")
+	check("PUT", "/spaces/s/entries/x/published", headers{"x-contentful-validate-only": "true"}, 200)
+	check("DELETE", "/spaces/s/entries/x/published", nil, 200, "Entry.unpublish")
+	check("PUT", "/spaces/s/assets/x/archived", nil, 200, "Asset.archive")
+	check("DELETE", "/spaces/s/assets/x/archived", nil, 200, "Asset.unarchive")
+	check("PUT", "/spaces/s/content_types/x/archived", nil, 200)
+	check("DELETE", "/spaces/s/content_types/x", nil, 204, "ContentType.delete")
+	check("PUT", "/spaces/s/environments/e/assets/x/files/en/process", v1, 204)
+	check("PUT", "/spaces/s/environments/e/locales/x", v1, 200)
+	check("PUT", "/spaces/s/environments/e/releases/r/entries/x", v1, 200)
+	check("POST", "/", nil, 201)
+	check("POST", "", nil, 201)
+}
+
+// TestRoutes walks the vendor's routes for the resources that are known so far.
+func TestRoutes(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/routes-contentful.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []struct {
+		Method, Path, Mode string
+		AltPath            *string `json:"alt_path"`
+		Type               *string
+		Action, Topic      *string
+		Success            []int
+		Note               string
+	}
+	if err := json.Unmarshal(text, &rows); err != nil {
+		t.Fatal(err)
+	}
+	r := rules.New(contentful(t), nil)
+	fill := strings.NewReplacer("{space}", "s", "{env}", "staging", "{id}", "x", "{locale}", "en-US")
+	with, without := 0, 0
+	for _, row := range rows {
+		if row.Type == nil || row.Mode == "job" || !strings.Contains("Entry Asset ContentType", *row.Type) {
+			continue
+		}
+		h := headers{}
+		if row.Action != nil && *row.Action == "auto_save" {
+			h["X-Contentful-UI-Content-Auto-Save"] = "true"
+		}
+		paths := []string{row.Path}
+		if row.AltPath != nil {
+			paths = append(paths, *row.AltPath)
+		}
+		for _, path := range paths {
+			got := topics(r, row.Method, fill.Replace(path), h, row.Success[0])
+			switch {
+			case row.Topic != nil:
+				with++
+				want := []string{strings.TrimPrefix(*row.Topic, "ContentManagement.")}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s %s: %s", row.Method, path, diff)
+				}
+			case got != nil:
+				t.Errorf("%s %s gives %v, want nothing", row.Method, path, got)
+			default:
+				without++
+			}
+		}
+	}
+	t.Logf("%d path forms with a topic, %d without", with, without)
+	if with < 40 {
+		t.Errorf("only %d path forms were checked", with)
+	}
+}
+
+// TestWebhookSamples compares payload and headers with the vendor's own calls.
+func TestWebhookSamples(t *testing.T) {
+	t.Parallel()
+	check := func(file string, status int, answer func(body string) string, but ...string) {
+		t.Helper()
+		text, err := os.ReadFile("testdata/webhook-samples/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sample struct {
+			CausedBy struct {
+				Method, Path string
+				Headers      headers
+			} `json:"caused_by"`
+			Request struct {
+				Headers map[string]string
+				Body    json.RawMessage
+			}
+		}
+		if err := json.Unmarshal(text, &sample); err != nil {
+			t.Fatal(err)
+		}
+		r := rules.New(contentful(t), nil)
+		x := exchange(r, sample.CausedBy.Method, sample.CausedBy.Path, sample.CausedBy.Headers, status, answer(string(sample.Request.Body)))
+		e := r.Derive(x)[0]
+		var want, got any
+		_ = json.Unmarshal(sample.Request.Body, &want)
+		if err := json.Unmarshal(e.Payload, &got); err != nil {
+			t.Fatalf("%s: %v in %s", file, err, e.Payload)
+		}
+		for _, path := range but { // what only a last state can give
+			remove(want, strings.Split(path, "."))
+			remove(got, strings.Split(path, "."))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", file, diff)
+		}
+		for _, h := range e.Native.Headers {
+			if h.PerCall != "" {
+				continue
+			}
+			want, exists := sample.Request.Headers[h.Name]
+			if !exists || h.Value != want && h.Name != "X-Contentful-Idempotency-Key" && h.Name != "X-Contentful-Event-Datetime" {
+				t.Errorf("%s: header %s is %q, want %q", file, h.Name, h.Value, want)
+			}
+		}
+		if e.Native.ContentType != sample.Request.Headers["Content-Type"] {
+			t.Errorf("%s: content type %s", file, e.Native.ContentType)
+		}
+	}
+	same := func(body string) string { return body }
+	check("contentful.Asset.create.json", 201, same)
+	check("contentful.Entry.save.json", 200, same)
+	check("contentful.Entry.publish.json", 200, func(body string) string {
+		return strings.Replace(body, `"revision": 1`, `"version": 2, "publishedCounter": 1, "publishedAt": "x"`, 1)
+	})
+	times := []string{"sys.createdAt", "sys.updatedAt", "sys.deletedAt"}
+	check("contentful.Entry.unpublish.json", 200, func(string) string {
+		return `{"sys":{"contentType":{"sys":{"type":"Link","linkType":"ContentType","id":"post"}},"publishedCounter":1,
+			"version":5,"updatedBy":{"sys":{"type":"Link","linkType":"User","id":"u1"}}},"fields":{}}`
+	}, times...)
+	check("contentful.Entry.delete.json", 204, func(string) string { return "" },
+		append(times, "sys.contentType", "sys.revision", "sys.deletedBy")...)
+}
+
+func remove(value any, path []string) {
+	object, ok := value.(map[string]any)
+	if !ok {
+		return
+	}
+	if len(path) == 1 {
+		delete(object, path[0])
+		return
+	}
+	remove(object[path[0]], path[1:])
+}
+
+func TestEvent(t *testing.T) {
+	t.Parallel()
+	r := rules.New(contentful(t), nil)
+	derive := func(method, path string, h headers, status int, answer string) event.Event {
+		t.Helper()
+		return r.Derive(exchange(r, method, path, h, status, answer))[0]
+	}
+	const entry = `{"sys":{"id":"x","version":7,"contentType":{"sys":{"id":"post"}},"updatedBy":{"sys":{"id":"u"}}},"fields":{"n":9007199254740993}}`
+	e := derive("PUT", "/spaces/s/entries/x", headers{"traceparent": "00-1", "User-Agent": "ua", "Authorization": "Bearer secret"}, 200, entry)
+	want := event.Entity{Type: "Entry", ID: "x", ContentType: "post", Version: 7}
+	if e.Entity != want || e.Space != "s" || e.Environment != "master" || e.Actor != "u" || !e.Confirmed || e.Partial != "" {
+		t.Errorf("got %+v", e)
+	}
+	if string(e.Payload) != entry {
+		t.Errorf("the payload was changed: %s", e.Payload)
+	}
+	if e.Request.Traceparent != "00-1" || e.Request.UserAgent != "ua" || len(e.ID) != 64 {
+		t.Errorf("got %+v", e.Request)
+	}
+	if text, _ := json.Marshal(e); strings.Contains(string(text), "secret") {
+		t.Error("a credential was kept")
+	}
+
+	published := derive("PUT", "/spaces/s/entries/x/published", nil, 200, entry)
+	if !strings.Contains(string(published.Payload), `{"n":9007199254740993}`) {
+		t.Errorf("numbers were rounded: %s", published.Payload)
+	}
+	orphan := derive("PUT", "/spaces/s/environments/staging/entries/x/published", nil, 0, "")
+	if orphan.Confirmed || orphan.Partial == "" || orphan.Entity.ID != "x" || orphan.Environment != "staging" {
+		t.Errorf("got %+v", orphan)
+	}
+	if got := string(orphan.Payload); !strings.Contains(got, `"id":"staging"`) || !json.Valid(orphan.Payload) {
+		t.Errorf("got %s", got)
+	}
+	if again := derive("PUT", "/spaces/s/environments/staging/entries/x/published", nil, 200, entry); again.ID != orphan.ID {
+		t.Error("the same write gives two ids, in doubt and confirmed")
+	}
+	broken := derive("PUT", "/spaces/s/entries/x", nil, 200, `{"sys":`)
+	if broken.PayloadError == "" || broken.Entity.ID != "x" || !json.Valid(broken.Payload) {
+		t.Errorf("got %+v", broken)
+	}
+	created := derive("POST", "/spaces/s/entries", nil, 0, "")
+	if created.Entity.ID != "" || !json.Valid(created.Payload) {
+		t.Errorf("got %+v %s", created, created.Payload)
+	}
+}
+
+func TestMatch(t *testing.T) {
+	t.Parallel()
+	post := `{"sys":{"type":"Entry","id":"x","contentType":{"sys":{"id":"post"}}},"fields":{"n":{"en":1}}}`
+	check := func(yaml string, e event.Event, wanted bool, reason string) {
+		t.Helper()
+		var s rules.Subscription
+		if err := setting.Decode("t.yaml", []byte(yaml), &s, func(c setting.Check) { s.Validate(c) }); err != nil {
+			t.Fatal(err)
+		}
+		r := rules.New(contentful(t), []rules.Webhook{{Name: "w", Subscription: s}})
+		got := r.Match(&e)[0]
+		if got.Wanted != wanted || !strings.Contains(got.Reason, reason) {
+			t.Errorf("%s: wanted %v because %q", yaml, got.Wanted, got.Reason)
+		}
+		if undecided := got.Undecided != ""; undecided != (wanted && reason != "") {
+			t.Errorf("%s: undecided is %q", yaml, got.Undecided)
+		}
+	}
+	e := event.Event{
+		Type: "Entry", Action: "publish", Environment: "master", Confirmed: true, Payload: []byte(post),
+		Entity: event.Entity{Type: "Entry", ID: "x", ContentType: "post"},
+	}
+	check(`topics: ["*.*"]`, e, true, "")
+	check(`topics: [entry.PUBLISH]`, e, true, "")
+	check(`topics: ["Entry.*"]`, e, true, "")
+	check(`topics: ["*.publish"]`, e, true, "")
+	check(`topics: ["*.save", Asset.publish]`, e, false, "topics")
+	check(`{topics: ["*.*"], environments: [master, x]}`, e, true, "")
+	check(`{topics: ["*.*"], environments: [Master]}`, e, false, "environments")
+	const any = `topics: ["*.*"], filter: `
+	check(`{`+any+`'payload.sys.contentType.sys.id in ["post", "author"]'}`, e, true, "")
+	check(`{`+any+`'payload.sys.contentType.sys.id == "page"'}`, e, false, "filter is false")
+	check(`{`+any+`'payload.sys.contentTyp.sys.id != "page"'}`, e, false, "missing: payload.sys.contentTyp")
+	check(`{`+any+`'entity.content_type == "post" and action == "publish" and confirmed'}`, e, true, "")
+	check(`{`+any+`'entity.locale == "en"'}`, e, false, "missing")
+	check(`{`+any+`'alias == "x"'}`, e, false, "missing")
+	check(`{`+any+`'payload.fields.n.en + "a" == 1'}`, e, false, "failed")
+	check(`{`+any+`'before.fields.n != nil'}`, e, true, "before")
+	check(`{`+any+`'changed("fields.n")'}`, e, true, "change")
+	check(`{on_unknown: skip, `+any+`'before.fields.n != nil'}`, e, false, "unknown")
+
+	orphan := e
+	orphan.Confirmed, orphan.Partial = false, "no answer was seen"
+	orphan.Payload, orphan.Entity.ContentType = []byte(`{"sys":{"type":"Entry","id":"x"}}`), ""
+	check(`{`+any+`'payload.sys.contentType.sys.id == "post"'}`, orphan, true, "no answer was seen")
+	check(`{`+any+`'entity.content_type == "post"'}`, orphan, true, "no answer was seen")
+	check(`{`+any+`'payload.sys.id == "y" and payload.fields.a == 1'}`, orphan, false, "filter is false")
+	check(`{`+any+`'actor == "u"'}`, orphan, true, "no answer was seen")
+}
+
+func TestSubscriptionMistakes(t *testing.T) {
+	t.Parallel()
+	check := func(yaml, want string) {
+		t.Helper()
+		var s rules.Subscription
+		err := setting.Decode("t.yaml", []byte(yaml), &s, func(c setting.Check) { s.Validate(c) })
+		if err == nil || err.Error() != want {
+			t.Errorf("%s:\n got %v\nwant %s", yaml, err, want)
+		}
+	}
+	check(`environments: [a]`, `t.yaml: topics: name at least one topic, for example [Entry.publish, "Asset.*"]; "*.*" is all`)
+	check(`topics: [publish]`, `t.yaml:1: topics[0]: want Type.Action with * on either side, for example Entry.publish or "*.*", not "publish"`)
+	check(`topics: [a.b.c]`, `t.yaml:1: topics[0]: want Type.Action with * on either side, for example Entry.publish or "*.*", not "a.b.c"`)
+	check("topics: ['*.*']\nenvironments: ['']", `t.yaml:2: environments[0]: is empty; leave environments out for all of them`)
+	check("topics: ['*.*']\non_unknown: maybe", `t.yaml:2: on_unknown: must be deliver or skip`)
+	check("topics: ['*.*']\nfilter: payload.x ==", `t.yaml:2: filter: in "payload.x ==": 1:12: unexpected token EOF`)
+	check("topics: ['*.*']\nfilter: payloat.x == 1", `t.yaml:2: filter: in "payloat.x == 1": 1:1: unknown name payloat; known are: type, action, topic, space, environment, alias, target, entity, actor, payload, before, request, confirmed, cause, changes`)
+}
+
+func TestDialectMistakes(t *testing.T) {
+	t.Parallel()
+	check := func(yaml string, want ...string) {
+		t.Helper()
+		_, err := rules.ParseDialect("d.yaml", []byte(yaml))
+		if err == nil {
+			t.Fatalf("%s: no error", yaml)
+		}
+		if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
+			t.Errorf("%s: %s", yaml, diff)
+		}
+	}
+	check("name: a\nhost: other", "d.yaml:2: host: must be upstream or preserve")
+	check("name: a\nskip: header.x ==", `d.yaml:2: skip: in "header.x ==": 1:11: unexpected token EOF`)
+	check("name: a\nresources:\n- {type: A, paths: [a], routes: [w]}\nroutes:\n  w:\n  - {on: POST, success: [201], action: create}",
+		`d.yaml:3: resources[0].paths[0]: the path "a" must start with a slash`)
+	check("name: a\nresources:\n- {type: A, paths: [/a], routes: [x]}", `d.yaml:3: resources[0].routes[0]: there is no group "x"; known: `)
+	check("name: a\nroutes:\n  w:\n  - on: POST\n    success: [201]\n    payload: none\n    action: b", `d.yaml:6: routes.w[0].payload: there is no payload "none" under payloads`)
+	check("name: a\nroutes:\n  w:\n  - {on: post, action: b}",
+		`d.yaml:4: routes.w[0].on: want a method and what follows the path, for example PUT /{id}, not "post"`,
+		`d.yaml:4: routes.w[0].success: list the statuses that mean it happened, for example [200]`)
+	check("name: a\nroutes:\n  w:\n  - {on: POST, success: [201]}", `d.yaml:4: routes.w[0]: name the action, or a list of actions`)
+	check("name: a\npayloads:\n  p:\n    a: ${type", `d.yaml:4: payloads.p.a: in "${type": a ${ has no closing brace`)
+	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, status, response, set, type, action, topic, space, environment, entity, time, id`)
+	if _, err := rules.LoadDialect("strapy"); err == nil || !strings.Contains(err.Error(), "built in: contentful") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := rules.LoadDialect("./none.yaml"); err == nil {
+		t.Error("no error for a file that is not there")
+	}
+}
+
+func FuzzDerive(f *testing.F) {
+	r := rules.New(contentful(f), nil)
+	f.Add("PUT", "/spaces/s/entries/x/published", 200, []byte(`{"sys":{"id":"x"}}`))
+	f.Add("DELETE", "/spaces/s/entries/%zz", 204, []byte(``))
+	f.Add("POST", "/spaces/s/content_types", 201, []byte(`{"sys":[]}`))
+	f.Fuzz(func(t *testing.T, method, path string, status int, answer []byte) {
+		x := exchange(r, method, path, nil, status, string(answer))
+		if x == nil {
+			return
+		}
+		for _, e := range r.Derive(x) {
+			if !json.Valid(e.Payload) {
+				t.Errorf("not JSON: %q", e.Payload)
+			}
+		}
+	})
+}
+
+func BenchmarkClassifyPass(b *testing.B) {
+	r := rules.New(contentful(b), nil)
+	head := event.Head{Method: "PUT", Path: "/spaces/s/environments/master/locales/en", Headers: headers{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Classify(head)
+	}
+}
+
+func BenchmarkDerive(b *testing.B) {
+	r := rules.New(contentful(b), nil)
+	answer := `{"sys":{"id":"x","version":7},"fields":{"body":{"en":"` + strings.Repeat("text ", 800) + `"}}}`
+	x := exchange(r, "PUT", "/spaces/s/environments/master/entries/x", headers{}, 200, answer)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Derive(x)
+	}
+}
