@@ -1,0 +1,411 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cmstap/internal/demo"
+)
+
+// TestCrash kills cmstap with SIGKILL at random moments under load, starts it
+// again, and compares what the CMS executed with what the webhooks got.
+// CMSTAP_CRASH_TRIALS and CMSTAP_CRASH_SEED choose how many and which.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	program, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	trials, seed := number("CMSTAP_CRASH_TRIALS", 5), number("CMSTAP_CRASH_SEED", 1)
+	var total tally
+	for i := range trials {
+		c := newCrash(t, program, uint64(seed+i))
+		for _, violation := range c.run(t) {
+			t.Errorf("seed %d: %s", seed+i, violation)
+		}
+		total.add(c.tally)
+	}
+	t.Logf("%d trials from seed %d: %s", trials, seed, total)
+}
+
+// TestCrashControls shows that the trials can fail: they must when an intent
+// is stored only after the forward, and when it is removed before the commit.
+func TestCrashControls(t *testing.T) {
+	trials := number("CMSTAP_CONTROL_TRIALS", 0)
+	if trials == 0 {
+		t.Skip("set CMSTAP_CONTROL_TRIALS=20 to run the controls; each builds a broken cmstap")
+	}
+	control := func(name string, edits ...string) {
+		t.Helper()
+		program := buildBroken(t, edits)
+		for seed := 1; seed <= trials; seed++ {
+			if violations := newCrash(t, program, uint64(seed)).run(t); len(violations) > 0 {
+				t.Logf("%s: seed %d fails as it should: %s", name, seed, violations[0])
+				return
+			}
+		}
+		t.Errorf("%s: %d trials found nothing", name, trials)
+	}
+	control("begin after the forward",
+		"err = t.outbox.Begin(ctx, intent)\n", "_ = ctx\n",
+		"func (t *tap) Finish(x *event.Exchange) {\n", "func (t *tap) Finish(x *event.Exchange) {\n\t_ = t.outbox.Begin(t.ctx, x.Intent)\n")
+	control("intent removed before the commit",
+		"if err := t.outbox.Commit(ctx, x.Intent.ID, captured)", "_ = t.outbox.Drop(ctx, x.Intent.ID)\n\tif err := t.outbox.Commit(ctx, x.Intent.ID, captured)")
+}
+
+// buildBroken builds a copy of cmstap with pairs of text in tap.go replaced.
+func buildBroken(t *testing.T, edits []string) string {
+	t.Helper()
+	folder := t.TempDir()
+	if err := os.CopyFS(folder, os.DirFS(".")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(folder, "tap.go")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pair := range slices.Chunk(edits, 2) {
+		if !bytes.Contains(text, []byte(pair[0])) {
+			t.Fatalf("tap.go has no %q any more; mend this control", pair[0])
+		}
+		text = bytes.ReplaceAll(text, []byte(pair[0]), []byte(pair[1]))
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(folder, "cmstap-broken")
+	if err := build(folder, program); err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+func number(variable string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
+		return n
+	}
+	return otherwise
+}
+
+// tally is what a trial did.
+type tally struct{ kills, accepted, refused, calls, duplicates, unconfirmed, inFlight int }
+
+func (t *tally) add(o tally) {
+	t.kills += o.kills
+	t.accepted += o.accepted
+	t.refused += o.refused
+	t.calls += o.calls
+	t.duplicates += o.duplicates
+	t.unconfirmed += o.unconfirmed
+	t.inFlight += o.inFlight
+}
+
+func (t tally) String() string {
+	return fmt.Sprintf("%d kills, %d writes accepted, %d refused or cut, %d calls, %d of them duplicates, %d unconfirmed events with %d requests in flight at the kills",
+		t.kills, t.accepted, t.refused, t.calls, t.duplicates, t.unconfirmed, t.inFlight)
+}
+
+// crash is one trial: a sample CMS and receiver that live through it, and a
+// cmstap that does not.
+type crash struct {
+	seed     uint64
+	program  string
+	config   string
+	api      *demo.ContentAPI
+	receiver *demo.Receiver
+	address  atomic.Pointer[string] // of the cmstap that runs
+	flying   atomic.Int64           // requests in flight
+	begun    atomic.Int64           // requests ever begun
+	tally    tally
+}
+
+const crashWriters = 8
+
+func newCrash(t *testing.T, program string, seed uint64) *crash {
+	t.Helper()
+	c := &crash{seed: seed, program: program}
+	random := &lockedRand{r: rand.New(rand.NewPCG(seed, 1))}
+	c.api = demo.NewContentAPI(demo.ContentAPIOptions{
+		Before: func(*http.Request) demo.Fault { random.nap(time.Millisecond); return demo.NoFault },
+		After:  func(demo.Write) demo.Fault { random.nap(2 * time.Millisecond); return demo.NoFault },
+	})
+	c.receiver = demo.NewReceiver(demo.ReceiverOptions{Respond: func(demo.Call) demo.Reply {
+		random.nap(time.Millisecond)
+		if random.below(20) == 0 {
+			return demo.Reply{Status: http.StatusInternalServerError}
+		}
+		return demo.Reply{}
+	}})
+	api, hooks := serve(t, c.api), serve(t, c.receiver)
+	for _, kind := range []string{"post", "page"} {
+		request := httptest.NewRequest("PUT", "/spaces/s/environments/master/content_types/"+kind, strings.NewReader(`{"name":"x","fields":[]}`))
+		request.Header.Set("Authorization", "Bearer x")
+		c.api.ServeHTTP(httptest.NewRecorder(), request)
+	}
+	folder := t.TempDir()
+	c.config = filepath.Join(folder, "cmstap.yaml")
+	text := fmt.Sprintf(`
+proxy: { listen: "127.0.0.1:0", upstream: %q }
+outbox: { path: %q }
+admin: { listen: "" }
+webhooks:
+  - { name: all, url: %[3]s/all, topics: ["*.*"], retry: { delays: [10ms, 20ms, 50ms, 100ms, 200ms, 500ms, 1s, 1s] } }
+  - name: posts
+    url: %[3]s/posts
+    topics: ["Entry.*"]
+    filter: payload.sys.contentType.sys.id == "post"
+    retry: { delays: [10ms, 20ms, 50ms, 100ms, 200ms, 500ms, 1s, 1s] }
+`, api.URL, filepath.Join(folder, "data"), hooks.URL)
+	if err := os.WriteFile(c.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// run is the trial; it returns every broken promise.
+func (c *crash) run(t *testing.T) []string {
+	t.Helper()
+	random := rand.New(rand.NewPCG(c.seed, 2))
+	p, err := launch(c.program, c.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.address.Store(&p.proxy)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var writers sync.WaitGroup
+	for n := range crashWriters {
+		writers.Go(func() { c.write(ctx, n) })
+	}
+	for range 1 + random.IntN(3) {
+		<-time.After(time.Duration(random.IntN(150_000)) * time.Microsecond)
+		flying, begun := c.flying.Load(), c.begun.Load()
+		p.kill()
+		c.tally.inFlight += int(flying + c.begun.Load() - begun) // those that began while it died, too
+		c.tally.kills++
+		if p, err = launch(c.program, c.config); err != nil {
+			t.Fatal(err)
+		}
+		c.address.Store(&p.proxy)
+	}
+	<-time.After(time.Duration(random.IntN(50)) * time.Millisecond)
+	cancel()
+	writers.Wait()
+	violations := c.verify()
+	p.kill()
+	return violations
+}
+
+// write is one client: it works on entries of its own until ctx ends.
+func (c *crash) write(ctx context.Context, n int) {
+	random := rand.New(rand.NewPCG(c.seed, uint64(100+n)))
+	kinds := []string{"post", "page"}
+	for i := 0; ctx.Err() == nil; i++ {
+		kind := kinds[random.IntN(2)]
+		id := fmt.Sprintf("%s-%d-%d", kind, n, i)
+		path := "/spaces/s/environments/master/entries/" + id
+		body := fmt.Sprintf(`{"fields":{"text":{"en-US":%q}}}`, strings.Repeat("x", random.IntN(3000)))
+		steps := []func(){
+			func() { c.ask(ctx, "PUT", path, body, "X-Contentful-Content-Type", kind) },
+			func() { c.ask(ctx, "PUT", path, body, "X-Contentful-Version", "1") },
+			func() { c.ask(ctx, "PUT", path+"/published", "", "X-Contentful-Version", "2") },
+			func() { c.ask(ctx, "DELETE", path+"/published", "") },
+			func() { c.ask(ctx, "DELETE", path, "") },
+		}
+		for _, step := range steps[:1+random.IntN(len(steps))] {
+			step()
+		}
+		switch random.IntN(6) {
+		case 0:
+			c.ask(ctx, "PUT", "/spaces/s/environments/master/entries/refused-"+id, body, "X-Contentful-Version", "7")
+		case 1:
+			c.ask(ctx, "POST", "/spaces/s/environments/master/entries", `{"fields":"no"}`, "X-Contentful-Content-Type", kind)
+		case 2:
+			c.cut(ctx, "/spaces/s/environments/master/entries/cut-"+id)
+		case 3:
+			c.ask(ctx, "POST", "/spaces/s/environments/master/assets", `{"fields":{}}`)
+		}
+	}
+}
+
+// ask sends one request; how it ends does not matter here, the CMS counts.
+func (c *crash) ask(ctx context.Context, method, path, body string, header ...string) {
+	request, err := http.NewRequest(method, "http://"+*c.address.Load()+path, strings.NewReader(body))
+	if err != nil || ctx.Err() != nil {
+		return
+	}
+	request.Header.Set("Authorization", "Bearer x")
+	if len(header) == 2 {
+		request.Header.Set(header[0], header[1])
+	}
+	c.begun.Add(1)
+	c.flying.Add(1)
+	defer c.flying.Add(-1)
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		select { // cmstap is down: do not spin
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+		return
+	}
+	defer response.Body.Close()
+	_, _ = bytes.NewBuffer(nil).ReadFrom(response.Body)
+}
+
+// cut starts a large upload and leaves in the middle.
+func (c *crash) cut(ctx context.Context, path string) {
+	c.begun.Add(1)
+	c.flying.Add(1)
+	defer c.flying.Add(-1)
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", *c.address.Load())
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer x\r\nContent-Length: 200000\r\n\r\n%s", path, strings.Repeat(" ", 100_000))
+	_ = conn.SetDeadline(time.Now().Add(3 * time.Millisecond))
+	_, _ = conn.Read(make([]byte, 1))
+	// Wait for the answer to the half, so that this counts as in flight as
+	// long as cmstap works on it.
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite()
+	}
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = conn.Read(make([]byte, 1))
+}
+
+// about is what a call or a write is about.
+type about struct{ topic, entity string }
+
+// seen is what the calls to one webhook show.
+type seen struct {
+	confirmed   map[about]map[string]bool // the ids of confirmed events
+	unconfirmed map[about]map[string]bool
+	calls       int
+}
+
+func readCalls(calls []demo.Call) seen {
+	s := seen{confirmed: map[about]map[string]bool{}, unconfirmed: map[about]map[string]bool{}, calls: len(calls)}
+	for _, call := range calls {
+		var body struct {
+			Sys struct{ ID string } `json:"sys"`
+		}
+		_ = json.Unmarshal(call.Body, &body)
+		key := about{strings.TrimPrefix(call.Header.Get("X-Contentful-Topic"), "ContentManagement."), body.Sys.ID}
+		into := s.confirmed
+		if call.Header.Get("X-Cmstap-Confirmed") == "false" {
+			into = s.unconfirmed
+		}
+		if into[key] == nil {
+			into[key] = map[string]bool{}
+		}
+		into[key][call.Header.Get("X-Contentful-Idempotency-Key")] = true
+	}
+	return s
+}
+
+func events(by map[about]map[string]bool) int {
+	n := 0
+	for _, ids := range by {
+		n += len(ids)
+	}
+	return n
+}
+
+// verify waits until every accepted write has its event at every webhook that
+// should get it, and then names what is missing or invented.
+func (c *crash) verify() []string {
+	accepted := map[about]int{}
+	writes := c.api.Writes()[2:] // without the content types
+	for _, w := range writes {
+		accepted[about{w.Type + "." + w.Action, w.ID}]++
+	}
+	c.tally.accepted = len(writes)
+	c.tally.refused = c.api.Requests() - 2 - len(writes)
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	_ = c.receiver.Wait(ctx, func(calls []demo.Call) bool { return len(c.missing(accepted, calls)) == 0 })
+	calls := c.receiver.Calls()
+	violations := c.missing(accepted, calls)
+	all, posts := readCalls(demo.On(calls, "/all")), readCalls(demo.On(calls, "/posts"))
+	violations = append(violations, invented(accepted, all)...)
+	for key := range posts.confirmed {
+		if strings.HasPrefix(key.entity, "page") && key.topic != "Entry.delete" {
+			violations = append(violations, fmt.Sprintf("%v went to posts", key))
+		}
+	}
+	c.tally.calls = len(calls)
+	c.tally.unconfirmed = events(all.unconfirmed)
+	c.tally.duplicates = all.calls - events(all.confirmed) - events(all.unconfirmed)
+	if c.tally.unconfirmed > c.tally.inFlight {
+		violations = append(violations, fmt.Sprintf("%d unconfirmed events, but only %d requests were in flight: %v", c.tally.unconfirmed, c.tally.inFlight, all.unconfirmed))
+	}
+	return violations
+}
+
+// missing names accepted writes without an event.
+func (c *crash) missing(accepted map[about]int, calls []demo.Call) []string {
+	all, posts := readCalls(demo.On(calls, "/all")), readCalls(demo.On(calls, "/posts"))
+	var violations []string
+	nameless := len(all.unconfirmed[about{"Asset.create", ""}]) // creates whose id nobody saw
+	for key, n := range accepted {
+		got := len(all.confirmed[key]) + len(all.unconfirmed[key])
+		for ; got < n && key.topic == "Asset.create" && nameless > 0; nameless-- {
+			got++
+		}
+		if got < n {
+			violations = append(violations, fmt.Sprintf("all: %v was accepted %d times and has %d events", key, n, got))
+		}
+		if strings.HasPrefix(key.entity, "post") && len(posts.confirmed[key])+len(posts.unconfirmed[key]) < n {
+			violations = append(violations, fmt.Sprintf("posts: %v was accepted %d times and has %d events", key, n, len(posts.confirmed[key])+len(posts.unconfirmed[key])))
+		}
+	}
+	return violations
+}
+
+// invented names confirmed events that no accepted write explains: also what
+// duplicates with unequal ids would be.
+func invented(accepted map[about]int, s seen) []string {
+	var violations []string
+	for key, ids := range s.confirmed {
+		if len(ids) > accepted[key] {
+			violations = append(violations, fmt.Sprintf("%v was accepted %d times and has %d confirmed events", key, accepted[key], len(ids)))
+		}
+	}
+	return violations
+}
+
+// lockedRand is a seeded source for handlers that run beside each other.
+type lockedRand struct {
+	mu sync.Mutex
+	r  *rand.Rand
+}
+
+func (l *lockedRand) below(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r.IntN(n)
+}
+
+// nap waits a random time, so that a kill finds requests at every hop.
+func (l *lockedRand) nap(longest time.Duration) {
+	<-time.After(time.Duration(l.below(int(longest))))
+}
