@@ -8,6 +8,7 @@
 package setting
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,7 +78,9 @@ func Decode(file string, text []byte, into any, validate func(Check)) error {
 	if len(doc.problems) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(doc.problems, func(a, b Problem) int { return a.Line - b.Line })
+	slices.SortFunc(doc.problems, func(a, b Problem) int {
+		return cmp.Or(a.Line-b.Line, strings.Compare(a.Path, b.Path))
+	})
 	return doc.problems
 }
 
