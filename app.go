@@ -111,7 +111,9 @@ func (a *app) run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	a.ready.Store(false)
-	return errors.Join(err, a.stopAll(stops), waitFor(&running))
+	err = errors.Join(err, a.stopAll(stops))
+	running.Wait()
+	return err
 }
 
 // stopAll runs the steps last in, first out. A step that fails does not keep
@@ -127,9 +129,4 @@ func (a *app) stopAll(stops []stop) error {
 	}
 	a.log.Info("stopped")
 	return errs
-}
-
-func waitFor(running *sync.WaitGroup) error {
-	running.Wait()
-	return nil
 }

@@ -157,7 +157,7 @@ func (a *ContentAPI) write(r request) (answer, *Write, *problem) {
 	defer a.mu.Unlock()
 	r.now = a.options.Now()
 	if r.form == collection {
-		r.key.id = a.options.NewID()
+		r.id = a.options.NewID()
 	}
 	before, exists := a.entities[r.key]
 	op, refused := r.operation(exists)
@@ -199,7 +199,7 @@ func (a *ContentAPI) commit(after entity, op operation, r request) (entity, Writ
 	}
 	write := Write{
 		Method: r.Method, Path: r.URL.Path, Status: op.status, Type: r.kind.name, Action: op.action,
-		Space: r.space, Environment: r.environment, ID: r.key.id, Version: after.version,
+		Space: r.space, Environment: r.environment, ID: r.id, Version: after.version,
 		RequestID: r.Header.Get("X-Test-Id"),
 	}
 	a.writes = append(a.writes, write)

@@ -1,0 +1,28 @@
+# Longer runs than the tests. Each is seeded or bounded, and ends by itself.
+TRIALS ?= 200
+SEED ?= 1
+FUZZTIME ?= 60s
+
+.PHONY: help crash controls memory fuzz bench
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+crash: ## SIGKILL trials: TRIALS=200 SEED=1
+	CMSTAP_CRASH_TRIALS=$(TRIALS) CMSTAP_CRASH_SEED=$(SEED) go test -count=1 -timeout 60m -run 'TestCrash$$' -v .
+
+controls: ## the trials must find a cmstap that begins too late, or ends intents too early
+	CMSTAP_CONTROL_TRIALS=20 go test -count=1 -timeout 60m -run TestCrashControls -v .
+
+memory: ## idle, and with a gibibyte each way
+	go test -count=1 -run TestMemory -v .
+
+fuzz: ## every fuzz target for FUZZTIME=60s
+	@set -e; for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	    echo "== $$package $$target"; go test -run xxx -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+	  done; \
+	done
+
+bench: ## the benchmarks beside the code
+	go test -run xxx -bench . ./...
