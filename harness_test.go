@@ -62,6 +62,7 @@ func need(t *testing.T, tool string) {
 type process struct {
 	command *exec.Cmd
 	lines   chan string // its log, until it ends
+	ready   chan bool
 	proxy   string      // host:port
 	admin   string
 }
@@ -83,20 +84,9 @@ func start(t testing.TB, program, config string, wrap ...string) *process {
 }
 
 func launch(program, file string, wrap ...string) (*process, error) {
-	args := append(wrap, program, "run", "-c", file)
-	p := &process{command: exec.Command(args[0], args[1:]...), lines: make(chan string, 10_000)}
-	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	log, err := p.command.StderrPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.command.Start(); err != nil {
-		return nil, err
-	}
-	ready := make(chan bool, 1)
-	go p.read(log, ready)
-	if <-ready {
-		return p, nil
+	p, err := begin(program, file, wrap...)
+	if err != nil || <-p.ready {
+		return p, err
 	}
 	var text []string
 	for line := range p.lines {
@@ -106,8 +96,24 @@ func launch(program, file string, wrap ...string) (*process, error) {
 	return nil, fmt.Errorf("cmstap did not start:\n%s", strings.Join(text, "\n"))
 }
 
+// begin starts the process; ready tells whether it came up.
+func begin(program, file string, wrap ...string) (*process, error) {
+	args := append(wrap, program, "run", "-c", file)
+	p := &process{command: exec.Command(args[0], args[1:]...), lines: make(chan string, 10_000), ready: make(chan bool, 1)}
+	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	log, err := p.command.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.command.Start(); err != nil {
+		return nil, err
+	}
+	go p.read(log)
+	return p, nil
+}
+
 // read follows the log; the line "started" tells the addresses.
-func (p *process) read(log io.Reader, ready chan<- bool) {
+func (p *process) read(log io.Reader) {
 	defer close(p.lines)
 	started := false
 	for scanner := bufio.NewScanner(log); scanner.Scan(); {
@@ -115,7 +121,7 @@ func (p *process) read(log io.Reader, ready chan<- bool) {
 		if !started && strings.Contains(line, "msg=started") {
 			started = true
 			p.proxy, p.admin = field(line, "listen"), field(line, "admin")
-			ready <- true
+			p.ready <- true
 		}
 		select {
 		case p.lines <- line:
@@ -123,7 +129,7 @@ func (p *process) read(log io.Reader, ready chan<- bool) {
 		}
 	}
 	if !started {
-		ready <- false
+		p.ready <- false
 	}
 }
 
