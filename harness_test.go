@@ -63,7 +63,7 @@ type process struct {
 	command *exec.Cmd
 	lines   chan string // its log, until it ends
 	ready   chan bool
-	proxy   string      // host:port
+	proxy   string // host:port
 	admin   string
 }
 
@@ -100,7 +100,7 @@ func launch(program, file string, wrap ...string) (*process, error) {
 func begin(program, file string, wrap ...string) (*process, error) {
 	args := append(wrap, program, "run", "-c", file)
 	p := &process{command: exec.Command(args[0], args[1:]...), lines: make(chan string, 10_000), ready: make(chan bool, 1)}
-	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := p.command.StderrPipe()
 	if err != nil {
 		return nil, err
