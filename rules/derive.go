@@ -24,9 +24,8 @@ func (r *Rules) Derive(x *event.Exchange) []event.Event {
 // derive makes the event of a route: first who and what, then what follows
 // from that.
 func (d *Dialect) derive(x *event.Exchange, r *route, params map[string]string) event.Event {
-	roots := map[string]any{"path": params, "header": x.Intent.Headers, "status": x.Status}
-	response, problem := responseOf(x)
-	roots["response"] = response
+	response, status, problem := answerOf(x)
+	roots := map[string]any{"path": params, "header": x.Intent.Headers, "status": status, "response": response}
 	v := &values{scope: expression.NewScope(roots), response: response}
 
 	e := event.Event{
@@ -51,21 +50,24 @@ func (d *Dialect) derive(x *event.Exchange, r *route, params map[string]string) 
 	return e
 }
 
-// responseOf is the answer as expressions see it; problem says why a whole
-// answer could not be used.
-func responseOf(x *event.Exchange) (response expression.Document, problem string) {
-	switch {
-	case x.Status == 0:
-		return expression.Document{Why: "no answer was seen"}, ""
-	case x.Answer.Err != "":
-		return expression.Document{Why: x.Answer.Err}, x.Answer.Err
-	case len(x.Answer.Bytes) == 0:
-		return expression.Document{Why: "the answer has no body"}, ""
-	case !json.Valid(x.Answer.Bytes):
-		return expression.Document{Why: "the answer is not JSON"}, "the answer is not JSON"
-	default:
-		return expression.Document{JSON: x.Answer.Bytes, Whole: true}, ""
+// answerOf is the answer as expressions see it: only one that says that the
+// write happened counts, else the status is 0. Problem says why such an answer
+// could not be used.
+func answerOf(x *event.Exchange) (response expression.Document, status int, problem string) {
+	if x.Outcome != event.Done {
+		return expression.Document{Why: "no answer was seen"}, 0, ""
 	}
+	switch {
+	case x.Answer.Err != "":
+		problem = x.Answer.Err
+	case len(x.Answer.Bytes) == 0:
+		return expression.Document{Why: "the answer has no body"}, x.Status, ""
+	case !json.Valid(x.Answer.Bytes):
+		problem = "the answer is not JSON"
+	default:
+		return expression.Document{JSON: x.Answer.Bytes, Whole: true}, x.Status, ""
+	}
+	return expression.Document{Why: problem}, x.Status, problem
 }
 
 // action is the first one whose condition holds.

@@ -50,7 +50,7 @@ func exchange(r *rules.Rules, method, path string, h headers, status int, answer
 		x.Outcome = event.Unknown
 	case plan.Judge.Judge(status) == event.Accepted:
 		x.Outcome = event.Done
-	default:
+	case plan.Judge.Judge(status) == event.Rejected:
 		return nil
 	}
 	return x
@@ -87,7 +87,11 @@ func TestWhatARequestMeans(t *testing.T) {
 	check("POST", "//spaces//s/entries", nil, 201, "Entry.create")
 	check("PUT", "/spaces/s/%65ntries/a%2Fb", v1, 200, "Entry.save")
 	check("POST", "/spaces/s/entries", nil, 422)
-	check("POST", "/spaces/s/entries", nil, 500)
+	check("POST", "/spaces/s/entries", nil, 501)
+	check("POST", "/spaces/s/entries", nil, 503)
+	check("POST", "/spaces/s/entries", nil, 500, "Entry.create")
+	check("PUT", "/spaces/s/entries/x", nil, 502, "Entry.create")
+	check("PUT", "/spaces/s/entries/x", nil, 202, "Entry.create")
 	check("POST", "/spaces/s/entries", nil, 0, "Entry.create")
 	check("PUT", "/spaces/s/entries/x", v1, 200, "Entry.save")
 	check("PUT", "/spaces/s/entries/x", headers{"X-Contentful-Version": "0"}, 201, "Entry.create")
@@ -279,6 +283,10 @@ func TestEvent(t *testing.T) {
 	}
 	if again := derive("PUT", "/spaces/s/environments/staging/entries/x/published", nil, 200, entry); again.ID != orphan.ID {
 		t.Error("the same write gives two ids, in doubt and confirmed")
+	}
+	doubtful := derive("PUT", "/spaces/s/entries/x", nil, 500, `{"sys":{"type":"Error","id":"ServerError","version":9}}`)
+	if doubtful.Confirmed || doubtful.Entity.ID != "x" || doubtful.Entity.Version != 0 || strings.Contains(string(doubtful.Payload), "Error") {
+		t.Errorf("an error was taken for the entity: %+v %s", doubtful, doubtful.Payload)
 	}
 	broken := derive("PUT", "/spaces/s/entries/x", nil, 200, `{"sys":`)
 	if broken.PayloadError == "" || broken.Entity.ID != "x" || !json.Valid(broken.Payload) {
