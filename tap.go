@@ -105,6 +105,10 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) (err error) {
 	if err := t.outbox.Commit(ctx, x.Intent.ID, captured); err != nil {
 		return err
 	}
+	if len(captured) == 0 {
+		t.log.Error("gap", "error", "the dialect does not know this write any more", "method", x.Intent.Method, "path", x.Intent.Path,
+			"hint", "it was recorded under the dialect "+x.Intent.Dialect+"; no event is made of it")
+	}
 	for i := range captured {
 		t.report(&captured[i])
 	}
