@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"cmstap/event"
@@ -17,14 +18,18 @@ type record struct {
 	Event  event.Event  `json:"event"`
 	Want   []event.Want `json:"want"`
 	Pieces int          `json:"pieces"`
+	Hash   uint64       `json:"hash"` // of the entity
 
 	pieces [][]byte // nil once they are stored
+	bytes  int      // what it takes beside the pieces, about
 }
 
 // eventRecord is an event as it is stored.
 type eventRecord struct {
 	event.Event
 	Pieces int `json:"pieces"`
+	// Hash is the entity's, kept because JSON changes text that is not UTF-8.
+	Hash uint64 `json:"hash"`
 	// Webhooks are the numbers of the webhooks that wanted it.
 	Webhooks []uint32 `json:"webhooks,omitempty"`
 }
@@ -38,9 +43,9 @@ type deliveryState struct {
 
 const (
 	pieceSize  = 256 << 10
-	headBytes  = 2 << 10 // what an event takes beside its payload, about
-	keysOfHead = 2       // e and x
-	keysOfWant = 3       // o, h and t
+	keysOfHead = 2   // e and x
+	keysOfWant = 3   // o, h and t
+	wantBytes  = 250 // what they take, about
 )
 
 // Commit stores the events of one exchange, the deliveries they are wanted
@@ -51,10 +56,13 @@ func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.C
 	records := pack(captured)
 	keys, bytes := measure(records)
 	if keys <= maxKeys && bytes <= pieceSize {
-		return o.submit(ctx, func(b *batch) {
-			b.placeAll(records)
-			b.endIntent(intentID)
-		})
+		return o.place(ctx, intentID, records, nil)
+	}
+	select {
+	case o.large <- struct{}{}:
+		defer func() { <-o.large }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 	uploads, err := o.upload(ctx, intentID, records)
 	if err != nil {
@@ -62,23 +70,29 @@ func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.C
 	}
 	parts := split(records)
 	if len(parts) == 1 {
-		return o.submit(ctx, func(b *batch) {
-			b.placeAll(records)
-			b.deleteAll(uploads)
-			b.endIntent(intentID)
-		})
+		return o.place(ctx, intentID, records, uploads)
 	}
 	return o.commitParts(ctx, intentID, parts, uploads)
+}
+
+// place makes records visible in one transaction.
+func (o *Outbox) place(ctx context.Context, intentID string, records []record, uploads [][]byte) error {
+	return o.submit(ctx, func(b *batch) {
+		b.placeAll(records)
+		b.deleteAll(uploads)
+		b.endIntent(intentID)
+	})
 }
 
 func pack(captured []event.Captured) []record {
 	records := make([]record, len(captured))
 	for i, c := range captured {
-		r := record{Event: c.Event, Want: c.Want}
+		r := record{Event: c.Event, Want: c.Want, Hash: entityHash(c.Event.Key())}
 		if payload := c.Event.Payload; len(payload) > 0 {
 			r.pieces = slices.Collect(slices.Chunk(s2.Encode(nil, payload), pieceSize))
 		}
 		r.Pieces = len(r.pieces)
+		r.bytes = len(encode(r)) + wantBytes*len(r.Want)
 		records[i] = r
 	}
 	return records
@@ -88,7 +102,7 @@ func pack(captured []event.Captured) []record {
 func measure(records []record) (keys, bytes int) {
 	for _, r := range records {
 		keys += keysOfHead + keysOfWant*len(r.Want) + len(r.pieces)
-		bytes += headBytes
+		bytes += r.bytes
 		for _, piece := range r.pieces {
 			bytes += len(piece)
 		}
@@ -96,50 +110,63 @@ func measure(records []record) (keys, bytes int) {
 	return keys, bytes
 }
 
+// piece is a part of a packed payload.
+type piece struct {
+	event string
+	n     int
+	data  []byte
+}
+
 // upload stores the payloads ahead of the transaction that makes them visible,
-// one batch after the other. Each batch has a marker that names its events, so
-// that pieces whose commit never came are swept at the next start. It returns
-// the markers' keys.
-func (o *Outbox) upload(ctx context.Context, intentID string, records []record) ([][]byte, error) {
-	var markers [][]byte
-	for len(records) > 0 {
-		n, bytes := 0, 0
-		for n < len(records) && n < 1000 && bytes < pieceSize {
-			_, size := measure(records[n : n+1])
-			bytes += size
-			n++
-		}
-		some := records[:n]
-		records = records[n:]
+// some pieces at a time. Each time a marker names their events, so that pieces
+// whose commit never came are swept at the next start. It returns the markers'
+// keys.
+func (o *Outbox) upload(ctx context.Context, intentID string, records []record) (markers [][]byte, err error) {
+	for some := range together(records) {
 		marker := uploadKey(fmt.Sprintf("%s/%06d", intentID, len(markers)))
-		markers = append(markers, marker)
-		if err := o.uploadSome(ctx, marker, some); err != nil {
+		if err := o.submit(ctx, func(b *batch) { b.upload(marker, some) }); err != nil {
 			return nil, err
 		}
+		markers = append(markers, marker)
+	}
+	for i := range records {
+		records[i].pieces = nil
 	}
 	return markers, nil
 }
 
-// uploadSome stores the pieces of some records under one marker, a piece a
-// write, since a piece may be as large as a write can be.
-func (o *Outbox) uploadSome(ctx context.Context, marker []byte, records []record) error {
-	ids := make([]string, len(records))
-	for i, r := range records {
-		ids[i] = r.Event.ID
-	}
-	if err := o.submit(ctx, func(b *batch) { b.set(marker, encode(ids)) }); err != nil {
-		return err
-	}
-	for i := range records {
-		r := &records[i]
-		for n, piece := range r.pieces {
-			if err := o.submit(ctx, func(b *batch) { b.set(pieceKey(r.Event.ID, n), piece) }); err != nil {
-				return err
+// together yields the pieces of records, as many at a time as a write holds.
+func together(records []record) iter.Seq[[]piece] {
+	return func(yield func([]piece) bool) {
+		var some []piece
+		bytes := 0
+		for _, r := range records {
+			for n, data := range r.pieces {
+				if len(some) > 0 && (bytes+len(data) > pieceSize || len(some) == 1000) {
+					if !yield(some) {
+						return
+					}
+					some, bytes = nil, 0
+				}
+				some, bytes = append(some, piece{r.Event.ID, n, data}), bytes+len(data)
 			}
 		}
-		r.pieces = nil
+		if len(some) > 0 {
+			yield(some)
+		}
 	}
-	return nil
+}
+
+// upload stores pieces, but for those of events that are visible already.
+func (b *batch) upload(marker []byte, some []piece) {
+	var ids []string
+	for _, p := range some {
+		if _, visible := b.get(idKey(p.event)); !visible {
+			b.set(pieceKey(p.event, p.n), p.data)
+			ids = append(ids, p.event)
+		}
+	}
+	b.set(marker, encode(slices.Compact(ids)))
 }
 
 // split cuts records into parts that a transaction holds.
@@ -179,24 +206,30 @@ func (o *Outbox) commitParts(ctx context.Context, intentID string, parts [][]rec
 }
 
 // finishOrRetry places complete parts at once, before any later commit. What
-// it can not place now waits for the next start.
+// it can not place now is tried again before the next write.
 func (o *Outbox) finishOrRetry() {
-	if err := o.finishCommits(); err != nil {
-		o.log.Error("store", "error", fmt.Errorf("placing a large commit: %w", err), "hint", "it is complete on disk and is placed at the next start")
+	err := o.finishCommits()
+	if err != nil && !o.unplaced {
+		o.log.Error("store", "error", fmt.Errorf("placing a large commit: %w", err), "hint", "it is complete on disk; placing it is tried again")
 	}
+	o.unplaced = err != nil
 }
 
 // finishCommits places the parts of complete commits.
 func (o *Outbox) finishCommits() error {
-	finishes := map[string]int{}
+	type finish struct {
+		intent string
+		parts  int
+	}
+	var finishes []finish
 	err := o.db.View(func(txn *badger.Txn) error {
 		return scan(txn, []byte{tagFinish}, func(key, value []byte) error {
-			finishes[string(key[1:])] = int(be.Uint32(value))
+			finishes = append(finishes, finish{string(key[1:]), int(be.Uint32(value))})
 			return nil
 		})
 	})
-	for intentID, parts := range finishes {
-		err = errors.Join(err, o.placeParts(intentID, parts))
+	for _, f := range finishes {
+		err = errors.Join(err, o.placeParts(f.intent, f.parts))
 	}
 	return err
 }
@@ -284,13 +317,12 @@ func (b *batch) place(r record) {
 	}
 	b.o.seq++
 	seq := b.o.seq
-	stored := eventRecord{Event: r.Event, Pieces: r.Pieces}
+	stored := eventRecord{Event: r.Event, Pieces: r.Pieces, Hash: r.Hash}
 	stored.Seq = seq
-	entity := entityHash(r.Event.Key())
 	for _, want := range r.Want {
-		if q := b.o.hooks[want.Webhook]; q != nil {
+		if q := b.o.hooks[want.Webhook]; q != nil && !slices.Contains(stored.Webhooks, q.id) {
 			stored.Webhooks = append(stored.Webhooks, q.id)
-			b.enqueue(q, entity, seq, deliveryState{Due: b.now.UnixMilli(), Undecided: want.Undecided})
+			b.enqueue(q, r.Hash, seq, deliveryState{Due: b.now.UnixMilli(), Undecided: want.Undecided})
 		}
 	}
 	b.set(eventKey(seq), encode(stored))

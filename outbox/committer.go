@@ -20,7 +20,8 @@ type write struct {
 }
 
 // submit hands a write to the committer and waits until it is durable, or ctx
-// ends. A write that was not begun when ctx ended is not made.
+// ends. A write that was not begun when ctx ended is not made. One that came
+// too late for the committer's last round is not made either.
 func (o *Outbox) submit(ctx context.Context, apply func(*batch)) error {
 	w := &write{ctx: ctx, apply: apply, done: make(chan error, 1)}
 	select {
@@ -35,6 +36,13 @@ func (o *Outbox) submit(ctx context.Context, apply func(*batch)) error {
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	case <-o.ended:
+	}
+	select {
+	case err := <-w.done:
+		return err
+	default:
+		return errClosed
 	}
 }
 
@@ -55,7 +63,10 @@ const (
 	maxKeys  = 5000
 	maxBytes = 512 << 10
 	maxGroup = 256
+	maxDrops = 1000
 )
+
+func (b *batch) full() bool { return b.keys > maxKeys || b.bytes > maxBytes }
 
 func (b *batch) set(key, value []byte) {
 	b.keys++
@@ -85,6 +96,7 @@ func (b *batch) fail(err error) {
 // stores all in one transaction with one sync, and answers all.
 func (o *Outbox) commitLoop() {
 	defer o.done.Done()
+	defer close(o.ended)
 	idle := time.NewTicker(time.Second)
 	defer idle.Stop()
 	for {
@@ -107,7 +119,8 @@ func (o *Outbox) finishQueue() {
 		case w := <-o.writes:
 			o.commitGroup(o.group(w))
 		default:
-			o.commitDrops()
+			for o.commitDrops() {
+			}
 			return
 		}
 	}
@@ -129,6 +142,9 @@ func (o *Outbox) group(first *write) []*write {
 
 // commitGroup stores the writes in as few transactions as fit.
 func (o *Outbox) commitGroup(writes []*write) {
+	if o.unplaced {
+		o.finishOrRetry()
+	}
 	for len(writes) > 0 {
 		writes = writes[o.commitSome(writes):]
 	}
@@ -136,20 +152,21 @@ func (o *Outbox) commitGroup(writes []*write) {
 
 // commitSome stores the first writes, as many as fit into one transaction, and
 // returns how many. If they can not be stored together, each is tried alone,
-// so that one bad write fails alone.
+// so that one bad write fails alone. Drops go first: a Begin that repeats a
+// dropped one comes after it.
 func (o *Outbox) commitSome(writes []*write) int {
 	b := o.newBatch()
+	drops := o.takeDrops(b)
 	n := 0
-	for ; n < len(writes) && b.keys <= maxKeys && b.bytes <= maxBytes; n++ {
+	for ; n < len(writes) && !b.full(); n++ {
 		writes[n].addTo(b)
 	}
-	drops := o.takeDrops(b)
 	err := o.finish(b)
 	if err != nil {
 		o.giveBackDrops(drops)
 	}
 	for _, w := range writes[:n] {
-		if err != nil && n > 1 {
+		if err != nil && n+len(drops) > 1 {
 			w.answer(o.commitAlone(w))
 			continue
 		}
@@ -167,7 +184,7 @@ func (o *Outbox) commitAlone(w *write) error {
 // addTo makes the write part of a batch, unless nobody waits for it any more.
 func (w *write) addTo(b *batch) {
 	if w.left == nil {
-		w.left = w.ctx.Err()
+		w.left = context.Cause(w.ctx)
 	}
 	if w.left == nil {
 		w.apply(b)
@@ -181,12 +198,15 @@ func (w *write) answer(err error) {
 	w.done <- err
 }
 
-func (o *Outbox) commitDrops() {
+// commitDrops removes dropped intents and tells whether there are more.
+func (o *Outbox) commitDrops() (more bool) {
 	b := o.newBatch()
 	drops := o.takeDrops(b)
 	if err := o.finish(b); err != nil {
 		o.giveBackDrops(drops)
+		return false
 	}
+	return len(drops) == maxDrops
 }
 
 func (o *Outbox) newBatch() *batch {
@@ -199,11 +219,10 @@ func (o *Outbox) finish(b *batch) error {
 	if b.err != nil {
 		return b.err
 	}
-	if b.keys == 0 {
-		return nil
-	}
-	if err := b.txn.Commit(); err != nil {
-		return err
+	if b.keys > 0 {
+		if err := b.txn.Commit(); err != nil {
+			return err
+		}
 	}
 	for _, do := range b.after {
 		do()
@@ -214,9 +233,14 @@ func (o *Outbox) finish(b *batch) error {
 // takeDrops adds the removal of dropped intents, as many as fit.
 func (o *Outbox) takeDrops(b *batch) []string {
 	o.mu.Lock()
-	n := min(len(o.drops), maxKeys)
-	taken := o.drops[:n:n]
-	o.drops = o.drops[n:]
+	var taken []string
+	for id := range o.drops {
+		if len(taken) == maxDrops {
+			break
+		}
+		taken = append(taken, id)
+		delete(o.drops, id)
+	}
 	o.mu.Unlock()
 	for _, id := range taken {
 		b.endIntent(id)
@@ -226,6 +250,15 @@ func (o *Outbox) takeDrops(b *batch) []string {
 
 func (o *Outbox) giveBackDrops(ids []string) {
 	o.mu.Lock()
-	o.drops = append(ids, o.drops...)
-	o.mu.Unlock()
+	defer o.mu.Unlock()
+	for _, id := range ids {
+		o.drops[id] = true
+	}
+}
+
+// undrop forgets a drop that was not made yet.
+func (o *Outbox) undrop(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.drops, id)
 }

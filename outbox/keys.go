@@ -24,7 +24,7 @@ import (
 //	t webhook4 due8 seq8              entity8: the first delivery of each pair, by due time
 //	a webhook4 time8 seq8 number4     attemptRecord
 //	z webhook4 time8 seq8             deadRecord: a delivery that was given up
-//	u name                            pieces under way: keys to sweep if the commit never came
+//	u name                            the ids of events whose pieces are under way: swept if the commit never came
 //	s intent n4                       part n of a commit that is too large for one transaction
 //	f intent                          count4: the parts of that commit are complete; place them
 //
@@ -95,13 +95,20 @@ func dueKey(webhook uint32, due time.Time, seq uint64) []byte {
 	return be.AppendUint64(be.AppendUint64(duePrefix(webhook), milli(due)), seq)
 }
 
-// parseDue reads the due time and the seq from a t key.
-func parseDue(key []byte) (due time.Time, seq uint64) {
+// parseOrder reads the webhook, the entity and the seq from an o key.
+func parseOrder(key []byte) (webhook uint32, entity, seq uint64) {
+	return be.Uint32(key[1:]), be.Uint64(key[5:]), be.Uint64(key[13:])
+}
+
+// parseTimed reads the time and the seq from a t, a or z key.
+func parseTimed(key []byte) (at time.Time, seq uint64) {
 	return time.UnixMilli(int64(be.Uint64(key[5:]))).UTC(), be.Uint64(key[13:])
 }
 
+func attemptPrefix(webhook uint32) []byte { return be.AppendUint32([]byte{tagAttempt}, webhook) }
+
 func attemptKey(webhook uint32, at time.Time, seq uint64, number int) []byte {
-	key := be.AppendUint64(be.AppendUint32([]byte{tagAttempt}, webhook), milli(at))
+	key := be.AppendUint64(attemptPrefix(webhook), milli(at))
 	return be.AppendUint32(be.AppendUint64(key, seq), uint32(number))
 }
 
@@ -121,7 +128,7 @@ func encode(v any) []byte {
 
 func decode(text []byte, into any) error {
 	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("a record that can not be read: %w", err)
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return nil
 }

@@ -2,6 +2,8 @@ package outbox
 
 import (
 	"context"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -25,16 +27,25 @@ func (o *Outbox) maintainLoop() {
 }
 
 // Maintain deletes events, attempts and dead letters that are past their
-// retention at the time now. Events that a webhook still waits for stay.
+// retention at the time now, and then what it takes to keep to max_size.
+// Events that a webhook still waits for stay, but for max_size.
 func (o *Outbox) Maintain(now time.Time) error {
-	stale, err := o.stale(now)
-	if err != nil {
-		return err
+	for more := true; more; {
+		stale := collector{enough: math.MaxInt64}
+		if err := o.view(func(txn *badger.Txn) error { return o.stale(txn, now, &stale) }); err != nil {
+			return err
+		}
+		if err := o.deleteStale(stale.keys); err != nil {
+			return err
+		}
+		more = stale.full()
 	}
-	const step = 500 // small enough to leave room for commits in between
-	for len(stale) > 0 {
-		some := stale[:min(step, len(stale))]
-		stale = stale[len(some):]
+	return o.shrink()
+}
+
+// deleteStale deletes keys in steps that leave room for commits in between.
+func (o *Outbox) deleteStale(keys [][]byte) error {
+	for some := range slices.Chunk(keys, 500) {
 		err := o.submit(context.Background(), func(b *batch) {
 			b.set(metaKey("seq"), be.AppendUint64(nil, o.seq)) // numbers are never given twice
 			b.deleteAll(some)
@@ -46,77 +57,113 @@ func (o *Outbox) Maintain(now time.Time) error {
 	return nil
 }
 
-// maxStale bounds what one run deletes, and so its memory.
+// maxStale bounds what is deleted in one go, and so the memory that takes.
 const maxStale = 100_000
 
-// stale returns the keys that are past their retention, at most maxStale.
-func (o *Outbox) stale(now time.Time) (keys [][]byte, err error) {
-	failed := now.Add(-o.config.Retention.Failed.Std())
-	delivered := now.Add(-o.config.Retention.Delivered.Std())
-	err = o.db.View(func(txn *badger.Txn) error {
-		dead := map[uint64]bool{} // events that a dead letter needs
-		keysFrom(txn, []byte{tagDead}, []byte{tagDead}, func(item *badger.Item) bool {
-			key := item.KeyCopy(nil)
-			if timeAt(key, 5).Before(failed) {
-				keys = append(keys, key)
-			} else {
-				dead[be.Uint64(key[13:])] = true
-			}
-			return len(keys) < maxStale
-		})
-		for _, q := range o.hooks {
-			prefix := attemptKey(q.id, time.UnixMilli(0), 0, 0)[:5]
-			keysFrom(txn, prefix, prefix, func(item *badger.Item) bool {
-				key := item.KeyCopy(nil)
-				old := timeAt(key, 5).Before(delivered)
-				if old && !dead[be.Uint64(key[13:])] {
-					keys = append(keys, key)
-				}
-				return old && len(keys) < maxStale
-			})
-		}
-		return staleEvents(txn, delivered, dead, &keys)
-	})
-	return keys, err
+// collector gathers keys to delete until it has enough bytes or is full.
+type collector struct {
+	keys   [][]byte
+	bytes  int64
+	enough int64
 }
 
-// staleEvents adds the keys of events from before the time that nobody waits for.
-func staleEvents(txn *badger.Txn, before time.Time, dead map[uint64]bool, keys *[][]byte) error {
+func (c *collector) add(item *badger.Item) {
+	c.keys = append(c.keys, item.KeyCopy(nil))
+	c.bytes += item.EstimatedSize()
+}
+
+func (c *collector) full() bool { return len(c.keys) >= maxStale || c.bytes >= c.enough }
+
+// stale collects what is past its retention.
+func (o *Outbox) stale(txn *badger.Txn, now time.Time, c *collector) error {
+	delivered := now.Add(-o.config.Retention.Delivered.Std())
+	dead := c.deadLetters(txn, now.Add(-o.config.Retention.Failed.Std()))
+	o.attempts(txn, c, delivered, dead)
+	return c.events(txn, delivered, dead)
+}
+
+// deadLetters collects dead letters from before the time, and returns how many
+// others need which event.
+func (c *collector) deadLetters(txn *badger.Txn, before time.Time) map[uint64]int {
+	dead := map[uint64]int{}
+	keysFrom(txn, []byte{tagDead}, []byte{tagDead}, func(item *badger.Item) bool {
+		if at, seq := parseTimed(item.Key()); at.Before(before) && !c.full() {
+			c.add(item)
+		} else {
+			dead[seq]++
+		}
+		return true
+	})
+	return dead
+}
+
+// attempts collects attempts from before the time that no dead letter needs.
+func (o *Outbox) attempts(txn *badger.Txn, c *collector, before time.Time, dead map[uint64]int) {
+	for _, q := range o.queues {
+		keysFrom(txn, attemptPrefix(q.id), attemptPrefix(q.id), func(item *badger.Item) bool {
+			at, seq := parseTimed(item.Key())
+			if !at.Before(before) || c.full() {
+				return false
+			}
+			if dead[seq] == 0 {
+				c.add(item)
+			}
+			return true
+		})
+	}
+}
+
+// events collects events from before the time that nobody needs.
+func (c *collector) events(txn *badger.Txn, before time.Time, dead map[uint64]int) error {
+	return eachEvent(txn, func(item *badger.Item, stored *eventRecord) (more bool, err error) {
+		if c.full() || !stored.Time.Before(before) {
+			return false, nil // in commit order: the rest is younger, but for stragglers
+		}
+		if dead[stored.Seq] > 0 {
+			return true, nil
+		}
+		waits, err := isWaiting(txn, stored)
+		if err == nil && !waits {
+			c.addEvent(txn, item, stored)
+		}
+		return true, err
+	})
+}
+
+// addEvent collects an event. The head goes last: what a crash interrupts is
+// found again by it.
+func (c *collector) addEvent(txn *badger.Txn, item *badger.Item, stored *eventRecord) {
+	if stored.Pieces > 0 {
+		keysFrom(txn, piecePrefix(stored.ID), piecePrefix(stored.ID), func(item *badger.Item) bool {
+			c.add(item)
+			return true
+		})
+	}
+	c.keys = append(c.keys, idKey(stored.ID))
+	c.add(item)
+}
+
+// eachEvent calls each for the events in commit order until it says no.
+func eachEvent(txn *badger.Txn, each func(*badger.Item, *eventRecord) (more bool, err error)) error {
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{tagEvent}})
 	defer it.Close()
-	for it.Rewind(); it.Valid() && len(*keys) < maxStale; it.Next() {
-		seq := be.Uint64(it.Item().Key()[1:])
+	for it.Rewind(); it.Valid(); it.Next() {
 		var stored eventRecord
 		if err := it.Item().Value(func(text []byte) error { return decode(text, &stored) }); err != nil {
 			return err
 		}
-		if !stored.Time.Before(before) {
-			return nil // in commit order: the rest is younger, but for stragglers
-		}
-		waits, err := isWaiting(txn, &stored, seq)
-		if err != nil {
+		if more, err := each(it.Item(), &stored); err != nil || !more {
 			return err
-		}
-		if waits || dead[seq] {
-			continue
-		}
-		*keys = append(*keys, eventKey(seq), idKey(stored.ID))
-		for n := range stored.Pieces {
-			*keys = append(*keys, pieceKey(stored.ID, n))
 		}
 	}
 	return nil
 }
 
-func isWaiting(txn *badger.Txn, stored *eventRecord, seq uint64) (bool, error) {
-	entity := entityHash(stored.Key())
+func isWaiting(txn *badger.Txn, stored *eventRecord) (bool, error) {
 	for _, webhook := range stored.Webhooks {
-		if _, found, err := get(txn, orderKey(webhook, entity, seq)); err != nil || found {
+		if _, found, err := get(txn, orderKey(webhook, stored.Hash, stored.Seq)); err != nil || found {
 			return found, err
 		}
 	}
 	return false, nil
 }
-
-// timeAt reads milliseconds from a key.
-func timeAt(key []byte, at int) time.Time { return time.UnixMilli(int64(be.Uint64(key[at:]))) }

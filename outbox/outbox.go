@@ -94,16 +94,23 @@ type Outbox struct {
 	log     *slog.Logger
 	now     func() time.Time
 	writes  chan *write
-	stop    chan struct{}
+	stop    chan struct{} // closed when Close begins
+	ended   chan struct{} // closed when the committer has ended
 	done    sync.WaitGroup
+	reading sync.RWMutex // Badger must not be read while it closes
 	orphans []event.Intent
-	open    atomic.Int64 // open intents
+	open    atomic.Int64  // open intents
+	large   chan struct{} // held by the one large commit that may run
 
 	mu    sync.Mutex
-	drops []string // intents to delete with the next batch
+	drops map[string]bool // intents to delete with the next batch
 
-	seq    uint64 // the last one given; the committer's own
-	hooks  map[string]*queue
+	// The committer's own.
+	seq      uint64 // the last one given
+	unplaced bool   // a large commit is complete but not placed
+
+	hooks  map[string]*queue // the config's webhooks by name
+	queues []*queue          // all, those that the config no longer has too
 	closed sync.Once
 }
 
@@ -111,14 +118,22 @@ type Outbox struct {
 // named. What an interrupted commit left is finished or swept first. Errors
 // name the setting to change.
 func Open(config Config, webhooks []string, log *slog.Logger) (*Outbox, error) {
+	return openAt(config, webhooks, log, time.Now)
+}
+
+// openAt is Open with a clock.
+func openAt(config Config, webhooks []string, log *slog.Logger, now func() time.Time) (*Outbox, error) {
 	db, err := openStore(config, log)
 	if err != nil {
 		return nil, err
 	}
 	o := &Outbox{
-		config: config, db: db, log: log, now: time.Now,
+		config: config, db: db, log: log, now: now,
 		writes: make(chan *write, 1024),
 		stop:   make(chan struct{}),
+		ended:  make(chan struct{}),
+		large:  make(chan struct{}, 1),
+		drops:  map[string]bool{},
 		hooks:  map[string]*queue{},
 	}
 	if err := o.load(webhooks); err != nil {
@@ -130,16 +145,28 @@ func Open(config Config, webhooks []string, log *slog.Logger) (*Outbox, error) {
 	return o, nil
 }
 
-// Close finishes what is queued, and closes the store. Calls of Begin, Commit
-// and Settle that come later return an error.
+// Close finishes what is queued, and closes the store. Calls that come later
+// return an error.
 func (o *Outbox) Close() error {
 	var err error
 	o.closed.Do(func() {
 		close(o.stop)
 		o.done.Wait()
+		o.reading.Lock()
+		defer o.reading.Unlock()
 		err = o.db.Close()
 	})
 	return err
+}
+
+// view reads a snapshot; Close waits for it.
+func (o *Outbox) view(read func(*badger.Txn) error) error {
+	o.reading.RLock()
+	defer o.reading.RUnlock()
+	if err := o.db.View(read); !errors.Is(err, badger.ErrDBClosed) {
+		return err
+	}
+	return errClosed
 }
 
 // Orphans returns the intents that an earlier process left open, oldest first.
@@ -151,12 +178,22 @@ func openStore(config Config, log *slog.Logger) (*badger.DB, error) {
 	}
 	db, err := badger.Open(storeOptions(config, log))
 	switch {
-	case errors.Is(err, syscall.EAGAIN):
+	case err != nil && inUse(config.Path):
 		return nil, fmt.Errorf("outbox.path: the folder %s is in use by another process; give each cmstap a folder of its own", config.Path)
 	case err != nil:
 		return nil, fmt.Errorf("outbox.path: opening %s: %w", config.Path, err)
 	}
 	return db, nil
+}
+
+// inUse tells whether a process has the folder's lock; Badger's error does not.
+func inUse(path string) bool {
+	folder, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = folder.Close() }() // and with it the lock
+	return errors.Is(syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 // writable makes the folder if need be and writes and removes a file in it.
@@ -266,8 +303,10 @@ func (o *Outbox) nameWebhooks(names []string) error {
 			}
 			delete(known, name)
 			o.hooks[name] = newQueue(name, id)
+			o.queues = append(o.queues, o.hooks[name])
 		}
 		for name, id := range known {
+			o.queues = append(o.queues, newQueue(name, id))
 			if waiting := count(txn, orderPrefix(id)); waiting > 0 {
 				o.log.Warn("parked", "webhook", name, "waiting", waiting, "hint", "the config has no webhook of this name; add it again to deliver them")
 			}
@@ -284,10 +323,7 @@ func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
 		return ErrFull
 	}
 	value := encode(intent)
-	err := o.submit(ctx, func(b *batch) {
-		b.set(intentKey(intent.ID), value)
-		b.after = append(b.after, func() { o.open.Add(1) })
-	})
+	err := o.submit(ctx, func(b *batch) { b.beginIntent(intent.ID, value) })
 	if err != nil {
 		o.Drop(intent.ID)
 	}
@@ -298,8 +334,18 @@ func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
 // rides in a batch, within a second.
 func (o *Outbox) Drop(intentID string) {
 	o.mu.Lock()
-	o.drops = append(o.drops, intentID)
+	o.drops[intentID] = true
 	o.mu.Unlock()
+}
+
+// beginIntent stores an intent, once more if need be. It takes back a drop
+// that an earlier try left.
+func (b *batch) beginIntent(id string, value []byte) {
+	b.o.undrop(id)
+	if _, found := b.get(intentKey(id)); !found {
+		b.after = append(b.after, func() { b.o.open.Add(1) })
+	}
+	b.set(intentKey(id), value)
 }
 
 // endIntent removes an intent, if it is there.

@@ -3,6 +3,7 @@ package outbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -18,39 +19,56 @@ import (
 type queue struct {
 	name string
 	id   uint32
-	wake chan struct{} // holds a token when something became due earlier
 
 	mu      sync.Mutex
-	claimed map[uint64]bool // seqs that are handed out
-	from    []byte          // no t key lies before this one
+	claimed map[uint64]claim // what is handed out, by seq
+	from    []byte           // no t key lies before this one
+	wake    chan struct{}    // closed when something may have become due
+}
+
+// claim is a t key whose delivery is handed out.
+type claim struct {
+	seq    uint64
+	entity uint64
+	due    time.Time
 }
 
 func newQueue(name string, id uint32) *queue {
-	return &queue{name: name, id: id, wake: make(chan struct{}, 1), claimed: map[uint64]bool{}, from: duePrefix(id)}
+	return &queue{name: name, id: id, wake: make(chan struct{}), claimed: map[uint64]claim{}, from: duePrefix(id)}
 }
 
 // added notes a new t key.
 func (q *queue) added(key []byte) {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	if bytes.Compare(key, q.from) < 0 {
 		q.from = key
 	}
-	q.mu.Unlock()
 	q.notify()
 }
 
-func (q *queue) release(seq uint64) {
+// held returns the claim of a delivery, if the caller still has it.
+func (q *queue) held(d event.Delivery) (c claim, held bool) {
 	q.mu.Lock()
-	delete(q.claimed, seq)
-	q.mu.Unlock()
-	q.notify()
+	defer q.mu.Unlock()
+	c, held = q.claimed[d.Event.Seq]
+	return c, held && c.due.Equal(d.Due)
 }
 
-func (q *queue) notify() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
+// release gives up a claim, unless that is another one by now.
+func (q *queue) release(c claim) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.claimed[c.seq] == c {
+		delete(q.claimed, c.seq)
+		q.notify()
 	}
+}
+
+// notify wakes everyone who waits in Next. The caller holds the lock.
+func (q *queue) notify() {
+	close(q.wake)
+	q.wake = make(chan struct{})
 }
 
 // enqueue adds a delivery. The first of its webhook and entity gets a t key;
@@ -84,118 +102,144 @@ func (b *batch) addCount(webhook uint32, entity uint64, change int) int {
 	return n
 }
 
-// claim is a t key that is due.
-type claim struct {
-	seq    uint64
-	entity uint64
-}
-
 // Next returns up to limit deliveries of a webhook that are due, and waits for
 // the first. They belong to the caller until Settle or Release. The error is
 // ctx's, or says why the store can not be read.
 func (o *Outbox) Next(ctx context.Context, webhook string, limit int) ([]event.Delivery, error) {
 	q := o.hooks[webhook]
 	if q == nil {
-		return nil, fmt.Errorf("the outbox knows no webhook %s", webhook)
+		return nil, errUnknown(webhook)
 	}
-	for {
-		claims, wait, err := o.claim(q, limit)
+	for ctx.Err() == nil {
+		claims, wake, wait, err := o.claim(q, limit)
 		if err != nil {
 			return nil, err
 		}
-		deliveries, err := o.loadClaims(q, claims)
+		deliveries, err := o.loadClaims(ctx, q, claims)
 		if err != nil || len(deliveries) > 0 {
 			return deliveries, err
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		case <-q.wake:
-			timer.Stop()
+		case <-wake:
 		case <-timer.C:
+		case <-o.stop:
+			err = errClosed
+		}
+		timer.Stop()
+		if err != nil {
+			return nil, err
 		}
 	}
+	return nil, ctx.Err()
 }
 
-// claim takes what is due, and says how long to wait if nothing is.
-func (o *Outbox) claim(q *queue, limit int) (claims []claim, wait time.Duration, err error) {
+func errUnknown(webhook string) error {
+	return fmt.Errorf("the outbox knows no webhook %s", webhook)
+}
+
+// claim takes what is due. If nothing is, the caller waits for wake, or so
+// long.
+func (o *Outbox) claim(q *queue, limit int) (claims []claim, wake <-chan struct{}, wait time.Duration, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := o.now()
+	err = o.view(func(txn *badger.Txn) (err error) {
+		claims, wait, err = q.due(txn, o.now(), limit)
+		return err
+	})
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	for _, c := range claims {
+		q.claimed[c.seq] = c
+	}
+	return claims, q.wake, wait, nil
+}
+
+// due finds t keys that are due and not claimed. The caller holds the lock.
+func (q *queue) due(txn *badger.Txn, now time.Time, limit int) (claims []claim, wait time.Duration, err error) {
 	wait = time.Hour
 	first := true
-	err = o.db.View(func(txn *badger.Txn) error {
-		keysFrom(txn, duePrefix(q.id), q.from, func(item *badger.Item) bool {
-			key := item.Key()
-			if first {
-				q.from, first = item.KeyCopy(nil), false
-			}
-			due, seq := parseDue(key)
-			if due.After(now) {
-				wait = min(wait, due.Sub(now))
-				return false
-			}
-			if !q.claimed[seq] {
-				value, valueErr := item.ValueCopy(nil)
-				if valueErr != nil {
-					err = valueErr
-					return false
-				}
-				q.claimed[seq] = true
-				claims = append(claims, claim{seq: seq, entity: be.Uint64(value)})
-			}
-			return len(claims) < limit
+	keysFrom(txn, duePrefix(q.id), q.from, func(item *badger.Item) bool {
+		if first {
+			q.from, first = item.KeyCopy(nil), false
+		}
+		at, seq := parseTimed(item.Key())
+		if at.After(now) {
+			wait = min(wait, at.Sub(now))
+			return false
+		}
+		if _, taken := q.claimed[seq]; taken {
+			return true
+		}
+		err = item.Value(func(entity []byte) error {
+			claims = append(claims, claim{seq: seq, entity: be.Uint64(entity), due: at})
+			return nil
 		})
-		return err
+		return err == nil && len(claims) < limit
 	})
 	return claims, wait, err
 }
 
-// loadClaims reads the deliveries that were claimed. One whose event is gone is
-// taken out of the queue.
-func (o *Outbox) loadClaims(q *queue, claims []claim) ([]event.Delivery, error) {
+// errDamaged says that a delivery can never be read.
+var errDamaged = errors.New("the stored event is damaged")
+
+// loadClaims reads the deliveries that were claimed. One that can never be
+// read becomes a dead letter, so that it does not block the others.
+func (o *Outbox) loadClaims(ctx context.Context, q *queue, claims []claim) ([]event.Delivery, error) {
 	var deliveries []event.Delivery
-	err := o.db.View(func(txn *badger.Txn) error {
+	var damaged []claim
+	err := o.view(func(txn *badger.Txn) error {
 		for _, c := range claims {
-			d, found, err := loadDelivery(txn, q, c)
-			if err != nil {
+			d, err := loadDelivery(txn, q, c)
+			switch {
+			case errors.Is(err, errDamaged):
+				o.log.Error("store", "webhook", q.name, "seq", c.seq, "error", err, "hint", "the delivery is given up")
+				damaged = append(damaged, c)
+			case err != nil:
 				return err
-			}
-			if found {
+			default:
 				deliveries = append(deliveries, d)
-			} else {
-				o.log.Error("store", "error", "a delivery without its event is dropped", "webhook", q.name, "seq", c.seq)
 			}
 		}
 		return nil
 	})
+	if err == nil && len(damaged) > 0 {
+		err = o.submit(ctx, func(b *batch) {
+			for _, c := range damaged {
+				b.bury(q, c, deadRecord{Reason: errDamaged.Error()})
+			}
+		})
+	}
 	if err != nil {
 		for _, c := range claims {
-			q.release(c.seq)
+			q.release(c)
 		}
 		return nil, err
 	}
 	return deliveries, nil
 }
 
-func loadDelivery(txn *badger.Txn, q *queue, c claim) (d event.Delivery, found bool, err error) {
+func loadDelivery(txn *badger.Txn, q *queue, c claim) (d event.Delivery, err error) {
 	var state deliveryState
-	found, err = getRecord(txn, orderKey(q.id, c.entity, c.seq), &state)
-	if err != nil || !found {
-		return d, false, err
+	found, err := getRecord(txn, orderKey(q.id, c.entity, c.seq), &state)
+	if err != nil {
+		return d, err
 	}
-	stored, found, err := loadEvent(txn, c.seq)
-	if err != nil || !found {
-		return d, false, err
+	stored, foundEvent, err := loadEvent(txn, c.seq)
+	if err != nil {
+		return d, err
+	}
+	if !found || !foundEvent {
+		return d, fmt.Errorf("%w: a part is gone", errDamaged)
 	}
 	return event.Delivery{
 		Want:     event.Want{Webhook: q.name, Undecided: state.Undecided},
 		Event:    &stored.Event,
 		Attempts: state.Attempts,
 		Due:      time.UnixMilli(state.Due).UTC(),
-	}, true, nil
+	}, nil
 }
 
 // loadEvent reads an event and its payload.
@@ -215,7 +259,7 @@ func loadEvent(txn *badger.Txn, seq uint64) (stored *eventRecord, found bool, er
 	}
 	stored.Payload, err = s2.Decode(nil, packed)
 	if err != nil {
-		return nil, false, fmt.Errorf("the payload of event %s: %w", stored.ID, err)
+		return nil, false, fmt.Errorf("%w: its payload: %w", errDamaged, err)
 	}
 	return stored, true, nil
 }
@@ -231,7 +275,7 @@ func getRecord(txn *badger.Txn, key []byte, into any) (found bool, err error) {
 // Event returns a stored event with its payload; found is false if there is
 // none of that id.
 func (o *Outbox) Event(id string) (e *event.Event, found bool, err error) {
-	err = o.db.View(func(txn *badger.Txn) error {
+	err = o.view(func(txn *badger.Txn) error {
 		seq, ok, err := get(txn, idKey(id))
 		if err != nil || !ok {
 			return err

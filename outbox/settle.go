@@ -26,50 +26,87 @@ type deadRecord struct {
 
 // Settle makes the end of an attempt durable: the delivery is done, due again
 // or dead, and the next one of its entity may go. On an error the delivery
-// stays with the caller, who calls again.
+// stays with the caller, who calls again. Settling what was settled before, or
+// is not the caller's any more, changes nothing.
 func (o *Outbox) Settle(ctx context.Context, d event.Delivery, s event.Settlement) error {
 	q := o.hooks[d.Webhook]
+	if q == nil {
+		return errUnknown(d.Webhook)
+	}
+	c, held := q.held(d)
+	if !held {
+		return nil
+	}
 	return o.submit(ctx, func(b *batch) {
-		b.settle(q, d, s)
-		b.after = append(b.after, func() { q.release(d.Event.Seq) })
+		b.settle(q, c, d, s)
+		b.after = append(b.after, func() { q.release(c) })
 	})
 }
 
 // Release gives back a delivery that was not attempted.
-func (o *Outbox) Release(d event.Delivery) { o.hooks[d.Webhook].release(d.Event.Seq) }
-
-func (b *batch) settle(q *queue, d event.Delivery, s event.Settlement) {
-	entity, seq := entityHash(d.Event.Key()), d.Event.Seq
-	if _, found := b.get(orderKey(q.id, entity, seq)); !found {
-		return // settled before; the answer to that was lost
+func (o *Outbox) Release(d event.Delivery) {
+	if q := o.hooks[d.Webhook]; q != nil {
+		if c, held := q.held(d); held {
+			q.release(c)
+		}
 	}
-	b.delete(dueKey(q.id, d.Due, seq))
-	b.set(attemptKey(q.id, s.Attempt.Time, seq, s.Attempt.Number),
+}
+
+func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) {
+	var state deliveryState
+	if text, found := b.get(orderKey(q.id, c.entity, c.seq)); found {
+		b.fail(decode(text, &state))
+	} else {
+		return // it was settled, and the answer to that was lost
+	}
+	if state.Attempts != d.Attempts {
+		return // so was this attempt
+	}
+	b.delete(dueKey(q.id, c.due, c.seq))
+	b.set(attemptKey(q.id, s.Attempt.Time, c.seq, s.Attempt.Number),
 		encode(attemptRecord{Attempt: s.Attempt, Event: d.Event.ID, Result: s.Result.String()}))
 	switch s.Result {
 	case event.Retry:
-		state := deliveryState{Attempts: s.Attempt.Number, Due: s.Next.UnixMilli(), Undecided: d.Undecided}
-		b.set(orderKey(q.id, entity, seq), encode(state))
-		b.ready(q, entity, seq, state)
+		state.Attempts, state.Due = s.Attempt.Number, s.Next.UnixMilli()
+		b.set(orderKey(q.id, c.entity, c.seq), encode(state))
+		b.ready(q, c.entity, c.seq, state)
 		return
 	case event.GiveUp:
-		b.set(deadKey(q.id, b.now, seq), encode(deadRecord{
+		b.set(deadKey(q.id, b.now, c.seq), encode(deadRecord{
 			Event: d.Event.ID, Attempts: s.Attempt.Number, Reason: s.Reason,
 			Status: s.Attempt.Status, Error: s.Attempt.Error,
 		}))
 	case event.Delivered:
 	}
-	b.delete(orderKey(q.id, entity, seq))
-	if b.addCount(q.id, entity, -1) > 0 {
-		b.promote(q, entity, seq)
+	b.end(q, c, true)
+}
+
+// bury makes a waiting delivery a dead letter without an attempt.
+func (b *batch) bury(q *queue, c claim, dead deadRecord) {
+	_, first := b.get(dueKey(q.id, c.due, c.seq))
+	_, waiting := b.get(orderKey(q.id, c.entity, c.seq))
+	b.delete(dueKey(q.id, c.due, c.seq))
+	if waiting {
+		b.set(deadKey(q.id, b.now, c.seq), encode(dead))
+		b.end(q, c, first)
+	}
+	b.after = append(b.after, func() { q.release(c) })
+}
+
+// end removes a delivery. If it was the first of its entity, the one behind it
+// gets its turn.
+func (b *batch) end(q *queue, c claim, first bool) {
+	b.delete(orderKey(q.id, c.entity, c.seq))
+	if b.addCount(q.id, c.entity, -1) > 0 && first {
+		b.promote(q, c)
 	}
 }
 
-// promote gives the delivery behind seq its turn.
-func (b *batch) promote(q *queue, entity, seq uint64) {
-	prefix := orderKey(q.id, entity, 0)[:13]
+// promote gives the delivery behind a claimed one its turn.
+func (b *batch) promote(q *queue, c claim) {
+	prefix := orderKey(q.id, c.entity, 0)[:13]
 	var next []byte
-	keysFrom(b.txn, prefix, orderKey(q.id, entity, seq+1), func(item *badger.Item) bool {
+	keysFrom(b.txn, prefix, orderKey(q.id, c.entity, c.seq+1), func(item *badger.Item) bool {
 		next = item.KeyCopy(nil)
 		return false
 	})
@@ -79,5 +116,6 @@ func (b *batch) promote(q *queue, entity, seq uint64) {
 	var state deliveryState
 	text, _ := b.get(next)
 	b.fail(decode(text, &state))
-	b.ready(q, entity, be.Uint64(next[13:]), state)
+	_, _, seq := parseOrder(next)
+	b.ready(q, c.entity, seq, state)
 }

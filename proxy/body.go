@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -83,41 +84,60 @@ func (u *upload) fail(err error) error {
 type answerBody struct {
 	body    io.Reader
 	conn    *watchedConn
-	size    int // announced bytes; -1 if chunked, -2 if it ends with the connection
+	chunked bool
 	stall   time.Duration
-	got     int
-	release func(reusable bool) // nil once called
+	hurry   time.Duration // for the rest, once nobody waits for it
+	until   time.Time     // when to give up; zero if only a stall ends it
+	release func(reusable bool)
+	broke   func(err error) // told if the body is not whole; may be nil
+	err     error           // how it ended; the connection is no longer ours then
 }
 
 func (a *answerBody) Read(p []byte) (int, error) {
-	if err := a.conn.SetReadDeadline(time.Now().Add(a.stall)); err != nil {
-		return 0, err
+	if a.err != nil {
+		return 0, a.err
 	}
+	_ = a.conn.SetReadDeadline(a.deadline()) // fails only if the read will
 	n, err := a.body.Read(p)
-	a.got += n
 	switch {
 	case err == nil:
 		return n, nil
 	case !errors.Is(err, io.EOF):
-		err = fmt.Errorf("the CMS's answer broke off: %w", err)
-	case a.size >= 0 && a.got < a.size, a.size == -1 && a.conn.ended.Load():
-		err = fmt.Errorf("the CMS's answer broke off: %w", io.ErrUnexpectedEOF)
+		a.fail(err)
+	case a.chunked && a.conn.ended.Load():
+		a.fail(io.ErrUnexpectedEOF)
+	default:
+		a.end(io.EOF, true)
 	}
-	a.end(errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF))
-	return n, err
+	return n, a.err
+}
+
+func (a *answerBody) deadline() time.Time {
+	next := time.Now().Add(a.stall)
+	if !a.until.IsZero() && a.until.Before(next) {
+		return a.until
+	}
+	return next
+}
+
+func (a *answerBody) fail(err error) {
+	a.end(fmt.Errorf("the CMS's answer broke off: %w", err), false)
+	if a.broke != nil {
+		a.broke(a.err)
+	}
 }
 
 // CloseWithError is called by the server when the answer went out (nil) or
 // could not (the client left).
 func (a *answerBody) CloseWithError(error) error {
-	a.end(false)
+	a.end(errAbandoned, false)
 	return nil
 }
 
-func (a *answerBody) end(whole bool) {
-	if a.release != nil {
+func (a *answerBody) end(err error, whole bool) {
+	if a.err == nil {
+		a.err = err
 		a.release(whole)
-		a.release = nil
 	}
 }
 
@@ -127,18 +147,19 @@ func (a *answerBody) end(whole bool) {
 // back.
 type heldBody struct {
 	from   *answerBody
-	reader *bufio.Reader
-	copied *boundedCopy
+	reader *bufio.Reader // all of the answer
 	hold   bool
 	finish func(err error) // nil once called
 }
 
+// newHeldBody takes the start of an answer, already read, and its rest.
 func newHeldBody(start []byte, from *answerBody, hold bool, finish func(*boundedCopy, error)) *heldBody {
-	h := &heldBody{from: from, copied: &boundedCopy{}, hold: hold}
-	h.copied.Write(start)
-	h.reader = bufio.NewReaderSize(io.TeeReader(from, h.copied), 32<<10)
-	h.finish = func(err error) { finish(h.copied, err) }
-	return h
+	copied := &boundedCopy{bytes: start}
+	all := io.MultiReader(bytes.NewReader(start), io.TeeReader(from, copied))
+	return &heldBody{
+		from: from, reader: bufio.NewReaderSize(all, 32<<10), hold: hold,
+		finish: func(err error) { finish(copied, err) },
+	}
 }
 
 func (h *heldBody) Read(p []byte) (int, error) {
@@ -158,24 +179,26 @@ func (h *heldBody) Read(p []byte) (int, error) {
 }
 
 // CloseWithError reads the rest if the client left: the event needs it.
-func (h *heldBody) CloseWithError(error) error {
+func (h *heldBody) CloseWithError(err error) error {
 	if h.finish != nil {
+		h.from.until = time.Now().Add(h.from.hurry)
 		_, err := io.Copy(io.Discard, h.reader)
-		if err == nil {
-			err = io.EOF
-		}
 		h.end(err)
 	}
-	h.from.end(false)
-	return nil
+	return h.from.CloseWithError(err)
 }
 
+// end calls finish with nil if the body is whole.
 func (h *heldBody) end(err error) {
-	if h.finish != nil {
-		finish := h.finish
-		h.finish = nil
-		finish(err)
+	if h.finish == nil {
+		return
 	}
+	finish := h.finish
+	h.finish = nil
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	finish(err)
 }
 
 const (
@@ -198,20 +221,22 @@ func (c *boundedCopy) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// decoded undoes the content coding of a copy.
-func decoded(c *boundedCopy, coding []byte) event.Copy {
-	if c.cut {
+// decoded undoes the content coding of a copy. What broke off stays as it came.
+func decoded(c *boundedCopy, coding string, broke error) event.Copy {
+	switch {
+	case broke != nil:
+		return event.Copy{Bytes: c.bytes, Err: broke.Error()}
+	case c.cut:
 		return event.Copy{Err: fmt.Sprintf("the answer is larger than %d MiB", copyLimit>>20)}
-	}
-	if len(coding) == 0 {
+	case coding == "" || coding == "identity":
 		return event.Copy{Bytes: c.bytes}
 	}
 	var message fasthttp.Response
-	message.Header.SetContentEncodingBytes(coding)
+	message.Header.SetContentEncoding(coding)
 	message.SetBodyRaw(c.bytes)
 	plain, err := message.BodyUncompressedWithLimit(copyLimit)
 	if err != nil {
 		return event.Copy{Err: fmt.Sprintf("the answer's content coding %q can not be undone: %v", coding, err)}
 	}
-	return event.Copy{Bytes: append([]byte(nil), plain...)}
+	return event.Copy{Bytes: plain}
 }

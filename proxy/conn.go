@@ -6,43 +6,88 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // clientListener wraps every connection that it accepts.
-type clientListener struct{ net.Listener }
+type clientListener struct {
+	net.Listener
+	stall time.Duration
+}
 
 func (l clientListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &watchedConn{Conn: conn}, nil
+	return &watchedConn{Conn: conn, stall: l.stall}, nil
 }
 
 // watchedConn remembers what the message codec forgets: that the peer ended
 // the stream (a chunked body that is cut at a chunk's end looks complete), and
-// how many bytes were written.
+// how many bytes were written. Its writes do not wait for ever.
 type watchedConn struct {
 	net.Conn
+	stall   time.Duration
 	ended   atomic.Bool
+	ending  atomic.Bool // the next Read will find the end
 	written atomic.Int64
+
+	mu     sync.Mutex
+	halted bool // nothing more is to be written
 }
 
 func (c *watchedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if errors.Is(err, io.EOF) {
-		c.ended.Store(true)
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	if n > 0 {
+		// TLS tells the last bytes and the end at once, but a message that
+		// these bytes complete was not cut by the end.
+		c.ending.Store(true)
+		return n, nil
+	}
+	c.ended.Store(true)
+	return n, err
+}
+
+// writePiece is what must be taken by the peer within one stall timeout.
+const writePiece = 64 << 10
+
+// Write fails if the peer takes nothing for a while; a slow one may take long.
+func (c *watchedConn) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		if err = c.allowWrite(); err != nil {
+			break
+		}
+		var wrote int
+		wrote, err = c.Conn.Write(p[n:min(len(p), n+writePiece)])
+		n += wrote
+		c.written.Add(int64(wrote))
 	}
 	return n, err
 }
 
-func (c *watchedConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.written.Add(int64(n))
-	return n, err
+func (c *watchedConn) allowWrite() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.halted {
+		return os.ErrDeadlineExceeded
+	}
+	return c.SetWriteDeadline(time.Now().Add(c.stall))
+}
+
+// haltWrites ends a write that waits, and all later ones.
+func (c *watchedConn) haltWrites() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.halted = true
+	_ = c.SetWriteDeadline(unblock)
 }
 
 // dialUpstream connects to the CMS. TLS is set up here, so that the pool and
@@ -63,12 +108,15 @@ func dialUpstream(c Config) (net.Conn, error) {
 		}
 		conn = secured
 	}
-	return &watchedConn{Conn: conn}, nil
+	return &watchedConn{Conn: conn, stall: c.StallTimeout.Std()}, nil
 }
 
 // isAlive looks at an idle connection without reading from it: a live one has
 // nothing to read yet.
 func (c *watchedConn) isAlive() bool {
+	if c.ending.Load() {
+		return false
+	}
 	conn := c.Conn
 	if secured, ok := conn.(*tls.Conn); ok {
 		conn = secured.NetConn()

@@ -1,11 +1,13 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"cmstap/event"
@@ -22,37 +24,33 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 		p.say(ctx, fasthttp.StatusInternalServerError, "a fault in cmstap; see its log")
 		ctx.SetConnectionClose()
 	})
-	if why := refusal(&ctx.Request.Header); why != "" {
+	in := &ctx.Request.Header
+	if why := refusal(in); why != "" {
 		p.say(ctx, fasthttp.StatusBadRequest, why)
 		ctx.SetConnectionClose()
 		return
 	}
-	plan := p.tap.Classify(headOf(&ctx.Request.Header))
-	t := &trip{req: fasthttp.AcquireRequest(), answer: fasthttp.AcquireResponse()}
-	defer fasthttp.ReleaseRequest(t.req)
+	in.SetRequestURIBytes(originForm(in.RequestURI()))
+	named := connectionTokens(in.AllInOrder())
+	plan := p.tap.Classify(headOf(in, named))
+	t := newTrip()
+	defer t.end()
+	p.outgoing(ctx, &t.req.Header, named)
+	ctx.Response.Header.CopyTo(&t.answer.Header) // no invented Date and Content-Type, names as they are
 	up, err := p.incoming(ctx, t)
-	if err != nil {
+	switch {
+	case err != nil:
 		p.cutShort(ctx, err)
-		return
-	}
-	if plan.Class != event.Write {
+	case plan.Class != event.Write:
 		p.pass(ctx, t, up)
-		return
+	case p.begin(ctx, plan.Intent):
+		p.write(ctx, t, up, plan)
 	}
-	if err := p.tap.Begin(plan.Intent); err != nil {
-		p.log.Error("refused", "error", err, "method", plan.Intent.Method, "path", plan.Intent.Path,
-			"hint", "the write was not forwarded: it could not be recorded (proxy.durability, outbox)")
-		p.say(ctx, fasthttp.StatusServiceUnavailable, "the write can not be recorded now and was not sent to the CMS; try again")
-		return
-	}
-	p.write(ctx, t, up, plan)
 }
 
-// incoming prepares the request for the CMS. A small body is read whole first;
-// a large one, or one of unknown length, is returned to be streamed.
+// incoming takes the client's body. A small one is read whole first; a large
+// one, or one of unknown length, is returned to be streamed.
 func (p *Proxy) incoming(ctx *fasthttp.RequestCtx, t *trip) (*upload, error) {
-	p.outgoing(ctx, t.req)
-	ctx.Response.Header.CopyTo(&t.answer.Header) // no invented Date and Content-Type, names as they are
 	if !ctx.Request.IsBodyStream() {
 		return nil, nil
 	}
@@ -71,6 +69,17 @@ func (p *Proxy) incoming(ctx *fasthttp.RequestCtx, t *trip) (*upload, error) {
 	return nil, nil
 }
 
+// begin has the intent recorded, or refuses the request.
+func (p *Proxy) begin(ctx *fasthttp.RequestCtx, intent *event.Intent) bool {
+	err := p.tap.Begin(intent)
+	if err != nil {
+		p.log.Error("refused", "error", err, "method", intent.Method, "path", intent.Path,
+			"hint", "the write was not forwarded: it could not be recorded (proxy.durability, outbox)")
+		p.say(ctx, fasthttp.StatusServiceUnavailable, "the write can not be recorded now and was not sent to the CMS; try again")
+	}
+	return err == nil
+}
+
 // pass streams the request and its answer and copies nothing.
 func (p *Proxy) pass(ctx *fasthttp.RequestCtx, t *trip, up *upload) {
 	p.forward(t, up)
@@ -79,88 +88,103 @@ func (p *Proxy) pass(ctx *fasthttp.RequestCtx, t *trip, up *upload) {
 		return
 	}
 	p.replyHeader(ctx, t)
-	if t.body == nil {
-		fasthttp.ReleaseResponse(t.answer)
-		return
+	if t.body != nil {
+		p.replyStream(ctx, t, t.body)
 	}
-	p.replyStream(ctx, t, t.body)
 }
 
 // write forwards a write and replies once the tap has finished with it.
 func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, plan event.Plan) {
 	x := &event.Exchange{Intent: plan.Intent}
-	finish := func() {
-		x.Time = time.Now().UTC()
-		p.tap.Finish(x)
-	}
 	p.forward(t, up)
 	if t.err != nil {
 		x.Outcome = t.outcome
-		finish()
+		p.finish(x)
 		p.fail(ctx, t)
 		return
 	}
 	x.Status = t.answer.StatusCode()
-	coding := bytes.Clone(t.answer.Header.ContentEncoding())
-	judge := func(whole bool) event.Outcome {
-		if !whole {
-			return event.Unknown
-		}
-		return [...]event.Outcome{event.Doubt: event.Unknown, event.Accepted: event.Done, event.Rejected: event.Refused}[plan.Judge.Judge(x.Status)]
-	}
+	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
+	conclude := func(copied *boundedCopy, broke error) { p.conclude(x, plan.Judge, copied, coding, broke) }
 	if t.body == nil {
-		x.Outcome = judge(true)
-		finish()
+		conclude(&boundedCopy{}, nil)
 		p.replyHeader(ctx, t)
-		fasthttp.ReleaseResponse(t.answer)
 		return
 	}
-	streamed := bytes.HasPrefix(t.answer.Header.ContentType(), []byte("text/event-stream"))
+	hold := !isEventStream(t.answer)
 	var start []byte
-	if !streamed {
+	if hold {
 		var err error
 		start, err = io.ReadAll(io.LimitReader(t.body, holdLimit+1))
 		if err != nil || len(start) <= holdLimit {
-			x.Outcome, x.Answer = judge(err == nil), decoded(&boundedCopy{bytes: start}, coding)
-			finish()
+			conclude(&boundedCopy{bytes: start}, err)
 			p.replyWhole(ctx, t, start, err)
 			return
 		}
 	}
-	held := newHeldBody(start, t.body, !streamed, func(copied *boundedCopy, err error) {
-		x.Outcome, x.Answer = judge(errors.Is(err, io.EOF)), decoded(copied, coding)
-		finish()
-	})
 	p.replyHeader(ctx, t)
-	p.replyStream(ctx, t, &prefixed{start, held})
+	p.replyStream(ctx, t, newHeldBody(start, t.body, hold, conclude))
+}
+
+// conclude judges a write's answer and hands it to the tap, whatever happens.
+func (p *Proxy) conclude(x *event.Exchange, judge event.Judge, copied *boundedCopy, coding string, broke error) {
+	defer p.finish(x)
+	defer p.recovered("reading an answer", func() { x.Answer = event.Copy{Err: "a fault in cmstap; see its log"} })
+	if broke == nil {
+		x.Outcome = outcomes[judge.Judge(x.Status)]
+	}
+	x.Answer = decoded(copied, coding, broke)
+}
+
+// outcomes is what the verdict on a whole answer makes of a write.
+var outcomes = [...]event.Outcome{event.Doubt: event.Unknown, event.Accepted: event.Done, event.Rejected: event.Refused}
+
+// finish hands a write to the tap. The CMS has answered: not even a fault of
+// the tap keeps that from the client.
+func (p *Proxy) finish(x *event.Exchange) {
+	defer p.recovered("finishing a write", func() {})
+	x.Time = time.Now().UTC()
+	p.tap.Finish(x)
+}
+
+// isEventStream tells whether an answer comes in events and has no end in
+// sight.
+func isEventStream(answer *fasthttp.Response) bool {
+	if answer.Header.ContentLength() >= 0 {
+		return false
+	}
+	kind, _, _ := strings.Cut(text(answer.Header.ContentType()), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
 }
 
 // replyHeader hands the CMS's header to the client, without hop-by-hop fields.
+// It is written out and parsed again: the codec reorders fields when one is
+// deleted, and takes no Date but from the wire.
 func (p *Proxy) replyHeader(ctx *fasthttp.RequestCtx, t *trip) {
-	to := &ctx.Response.Header
-	t.answer.Header.CopyTo(to)
+	from, to := &t.answer.Header, &ctx.Response.Header
+	named := connectionTokens(from.All())
+	head := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", from.StatusCode(), from.StatusMessage())
+	for key, value := range from.All() {
+		if !isHopByHop(text(key), named) {
+			head = fmt.Appendf(head, "%s: %s\r\n", key, value)
+		}
+	}
+	head = append(head, "\r\n"...)
+	if err := to.Read(bufio.NewReaderSize(bytes.NewReader(head), len(head))); err != nil {
+		panic(err) // it was parsed before
+	}
 	to.ResetConnectionClose()
-	to.SetProtocol([]byte("HTTP/1.1"))
-	var named []string
-	for key, value := range t.answer.Header.All() {
-		if isAny(text(key), "Connection") {
-			named = append(named, tokens(value)...)
-		}
-	}
-	for key := range t.answer.Header.All() {
-		if isHopByHop(text(key), named) {
-			to.DelBytes(key)
-		}
-	}
 	if t.early {
 		ctx.SetConnectionClose()
+	}
+	if t.body != nil {
+		t.body.broke = func(err error) { p.complain(ctx, err, event.Unknown) }
 	}
 }
 
 // replyWhole sends an answer that was read to its end, or says that it broke
 // off.
 func (p *Proxy) replyWhole(ctx *fasthttp.RequestCtx, t *trip, body []byte, err error) {
-	defer fasthttp.ReleaseResponse(t.answer)
 	if err != nil {
 		p.complain(ctx, err, event.Unknown)
 		p.say(ctx, fasthttp.StatusBadGateway, "the CMS's answer broke off; the outcome is unknown")
@@ -182,7 +206,9 @@ func (p *Proxy) replyStream(ctx *fasthttp.RequestCtx, t *trip, body io.Reader) {
 
 // fail answers for a CMS that gave no answer.
 func (p *Proxy) fail(ctx *fasthttp.RequestCtx, t *trip) {
-	defer fasthttp.ReleaseResponse(t.answer)
+	if t.early {
+		ctx.SetConnectionClose()
+	}
 	switch {
 	case t.outcome == event.Cut:
 		p.cutShort(ctx, t.err)
@@ -224,19 +250,4 @@ func (p *Proxy) recovered(during string, then func()) {
 		p.log.Error("panic", "during", during, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
 		then()
 	}
-}
-
-// prefixed is the start of a body, already read, and its rest.
-type prefixed struct {
-	start []byte
-	*heldBody
-}
-
-func (b *prefixed) Read(p []byte) (int, error) {
-	if len(b.start) > 0 {
-		n := copy(p, b.start)
-		b.start = b.start[n:]
-		return n, nil
-	}
-	return b.heldBody.Read(p)
 }

@@ -172,13 +172,20 @@ func (p *Proxy) newServer() *fasthttp.Server {
 		DisableHeaderNamesNormalizing: true,
 		StreamRequestBody:             true, DisablePreParseMultipartForm: true,
 		ReadBufferSize: int(p.config.MaxHeader), WriteBufferSize: 16 << 10,
-		ReadTimeout: p.config.HeaderTimeout.Std(), // the header; the body has a rolling deadline
-		HeaderReceived: func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
-			return fasthttp.RequestConfig{ReadTimeout: p.config.StallTimeout.Std()}
-		},
-		IdleTimeout: p.config.IdleTimeout.Std(), CloseOnShutdown: true, Concurrency: p.config.MaxConnections,
+		ReadTimeout:    p.config.HeaderTimeout.Std(), // the header; the body has a rolling deadline
+		HeaderReceived: p.headerReceived,
+		IdleTimeout:    p.config.IdleTimeout.Std(), CloseOnShutdown: true, Concurrency: p.config.MaxConnections,
 		SecureErrorLogMessage: true, Logger: debugLog{p.log},
 	}
+}
+
+// headerReceived gives the body its own time. The codec finds Expect only in
+// this spelling, and a client may wait for its answer before it sends a body.
+func (p *Proxy) headerReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if strings.EqualFold((requestHeaders{header: h}).Get("Expect"), "100-continue") {
+		h.Set("Expect", "100-continue")
+	}
+	return fasthttp.RequestConfig{ReadTimeout: p.config.StallTimeout.Std()}
 }
 
 // newPool makes the pool of connections to the CMS. They are kept idle for
@@ -212,7 +219,7 @@ func (p *Proxy) Listen() error {
 	if p.config.tls != nil {
 		listener = tls.NewListener(listener, p.config.tls)
 	}
-	p.listener = clientListener{listener}
+	p.listener = clientListener{listener, p.config.StallTimeout.Std()}
 	return nil
 }
 
@@ -222,9 +229,11 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 // Serve answers requests until Shutdown.
 func (p *Proxy) Serve() error { return p.server.Serve(p.listener) }
 
-// Shutdown stops accepting and waits for requests in flight until ctx ends.
+// Shutdown stops accepting and waits for requests in flight until ctx ends. A
+// Serve that has not begun yet ends at once.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	err := p.server.ShutdownWithContext(ctx)
+	_ = p.listener.Close() // a server that does not serve yet does not know it
 	p.pool.CloseIdleConnections()
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("requests were still running: %w", err)
@@ -232,9 +241,15 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// debugLog takes what fasthttp has to say about broken connections.
+// debugLog takes what fasthttp has to say about broken connections. What it
+// quotes of a message may be a credential or a query, and is left out.
 type debugLog struct{ log *slog.Logger }
 
 func (l debugLog) Printf(format string, args ...any) {
+	for i, arg := range args {
+		if err, ok := arg.(error); ok {
+			args[i], _, _ = strings.Cut(err.Error(), `"`)
+		}
+	}
 	l.log.Debug("connection", "error", fmt.Sprintf(format, args...))
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,15 +13,21 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// requestHeaders reads a request's headers by name, ignoring case. The strings
-// that it returns are valid as long as the request.
-type requestHeaders struct{ header *fasthttp.RequestHeader }
+// requestHeaders reads a request's headers by name, ignoring case, without
+// those that the CMS will not see.
+type requestHeaders struct {
+	header  *fasthttp.RequestHeader
+	dropped []string // named by the Connection field
+}
 
 // Get implements event.Headers.
 func (h requestHeaders) Get(name string) string {
-	for key, value := range h.header.AllInOrder() {
+	if isAny(name, h.dropped...) {
+		return ""
+	}
+	for key, value := range h.header.All() {
 		if strings.EqualFold(text(key), name) {
-			return text(value)
+			return string(value)
 		}
 	}
 	return ""
@@ -29,16 +36,19 @@ func (h requestHeaders) Get(name string) string {
 // text is bytes as a string without a copy; it lives as long as they do.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// headOf is the request's head as rules see it.
-func headOf(h *fasthttp.RequestHeader) event.Head {
+// headOf is the request's head as rules see it: what the CMS will get.
+func headOf(h *fasthttp.RequestHeader, named []string) event.Head {
 	path, query, _ := bytes.Cut(h.RequestURI(), []byte("?"))
-	return event.Head{Method: text(h.Method()), Path: text(path), Query: text(query), Headers: requestHeaders{h}}
+	return event.Head{Method: text(h.Method()), Path: text(path), Query: text(query), Headers: requestHeaders{h, named}}
 }
 
 // refusal says why a request must not be passed on, or "".
 func refusal(h *fasthttp.RequestHeader) string {
 	if bytes.EqualFold(h.Method(), []byte("CONNECT")) {
 		return "CONNECT is not served here"
+	}
+	if raw := h.RawHeaders(); bytes.Contains(raw, []byte("\n ")) || bytes.Contains(raw, []byte("\n\t")) {
+		return "a header value goes over several lines" // the codec reads it otherwise each time
 	}
 	for key := range h.AllInOrder() {
 		if bytes.ContainsAny(key, " \t") {
@@ -55,54 +65,63 @@ func originForm(target []byte) []byte {
 		return target
 	}
 	if _, rest, found := bytes.Cut(target, []byte("://")); found {
-		if slash := bytes.IndexAny(rest, "/?"); slash >= 0 && rest[slash] == '/' {
-			return rest[slash:]
+		switch end := bytes.IndexAny(rest, "/?"); {
+		case end >= 0 && rest[end] == '/':
+			return rest[end:]
+		case end >= 0:
+			return append([]byte("/"), rest[end:]...)
 		}
 	}
 	return []byte("/")
 }
 
-// outgoing fills req with the head that the CMS gets: the client's, without
-// hop-by-hop fields, with forwarded fields.
-func (p *Proxy) outgoing(ctx *fasthttp.RequestCtx, req *fasthttp.Request) {
+// outgoing fills to with the head that the CMS gets: the client's, field by
+// field as it came, without hop-by-hop fields, with forwarded fields.
+func (p *Proxy) outgoing(ctx *fasthttp.RequestCtx, to *fasthttp.RequestHeader, named []string) {
 	in := &ctx.Request.Header
-	in.CopyTo(&req.Header)
-	target := originForm(in.RequestURI())
-	if p.basePath != "" {
-		target = append([]byte(p.basePath), target...)
-	}
-	req.Header.SetRequestURIBytes(target)
-	req.Header.SetNoDefaultContentType(true)
-	if p.host != "" {
-		req.Header.SetHost(p.host)
-	}
+	to.DisableNormalizing()
+	to.DisableSpecialHeader()
+	to.SetMethodBytes(in.Method())
+	to.SetRequestURI(p.target(in.RequestURI()))
+	to.Add("Host", p.hostFor(in))
 	client, trusted := p.client(ctx)
-	forwardedFor := client
-	named := connectionTokens(in)
+	var forwardedFor []string
 	for key, value := range in.AllInOrder() {
-		name := text(key)
-		switch {
-		case isHopByHop(name, named):
-			req.Header.DelBytes(key)
-		case strings.EqualFold(name, "X-Forwarded-For"):
+		switch name := text(key); {
+		case isHopByHop(name, named), isAny(name, "Host"):
+		case isAny(name, "Content-Length") && in.ContentLength() < 0: // chunked as well, and that wins
+		case isAny(name, "X-Forwarded-For"):
 			if trusted {
-				forwardedFor = string(value) + ", " + client
+				forwardedFor = append(forwardedFor, string(value))
 			}
-			req.Header.DelBytes(key)
 		case !trusted && isForwarded(name):
-			req.Header.DelBytes(key)
+		default:
+			to.AddBytesKV(key, value)
 		}
 	}
-	req.Header.ResetConnectionClose()
-	req.Header.SetProtocol("HTTP/1.1")
-	req.Header.Set("X-Forwarded-For", forwardedFor)
-	headers := requestHeaders{in}
+	to.Add("X-Forwarded-For", strings.Join(append(forwardedFor, client), ", "))
+	headers := requestHeaders{in, named}
 	if !trusted || headers.Get("X-Forwarded-Host") == "" {
-		req.Header.Set("X-Forwarded-Host", string(in.Host()))
+		to.Add("X-Forwarded-Host", string(in.Host()))
 	}
 	if !trusted || headers.Get("X-Forwarded-Proto") == "" {
-		req.Header.Set("X-Forwarded-Proto", p.scheme())
+		to.Add("X-Forwarded-Proto", p.scheme())
 	}
+}
+
+// target is the request target for the CMS, below the upstream's base path.
+func (p *Proxy) target(from []byte) string {
+	if string(from) == "*" {
+		return "*"
+	}
+	return p.basePath + string(from)
+}
+
+func (p *Proxy) hostFor(in *fasthttp.RequestHeader) string {
+	if p.host != "" {
+		return p.host
+	}
+	return string(in.Host())
 }
 
 func (p *Proxy) scheme() string {
@@ -139,22 +158,22 @@ func isAny(name string, of ...string) bool {
 	return slices.ContainsFunc(of, func(other string) bool { return strings.EqualFold(name, other) })
 }
 
-// connectionTokens lists the fields that a request's Connection field names.
-func connectionTokens(h *fasthttp.RequestHeader) []string {
+// connectionTokens lists the fields that the Connection fields name.
+func connectionTokens(fields iter.Seq2[[]byte, []byte]) []string {
 	var named []string
-	for key, value := range h.AllInOrder() {
-		if strings.EqualFold(text(key), "Connection") {
-			named = append(named, tokens(value)...)
+	for key, value := range fields {
+		if isAny(text(key), "Connection") {
+			named = append(named, tokens(string(value))...)
 		}
 	}
 	return named
 }
 
-func tokens(value []byte) []string {
+func tokens(value string) []string {
 	var list []string
-	for token := range strings.SplitSeq(string(value), ",") {
-		// A client can not have the fields removed that frame or route the message.
-		if token = strings.TrimSpace(token); !isAny(token, "close", "keep-alive", "Host", "Content-Length") {
+	for token := range strings.SplitSeq(value, ",") {
+		// Nobody can have the fields removed that frame or route the message.
+		if token = strings.TrimSpace(token); !isAny(token, "", "close", "keep-alive", "Host", "Content-Length") {
 			list = append(list, token)
 		}
 	}

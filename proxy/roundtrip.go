@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -25,10 +26,23 @@ type trip struct {
 	req    *fasthttp.Request
 	answer *fasthttp.Response // its header; set if err is nil
 	body   *answerBody        // nil if there is none
-	early  bool               // the CMS answered before it had the whole request
+	early  bool               // the CMS answered or failed before it had the whole request
 	// outcome is NotSent, Cut or Unknown if err is set, and only then.
 	outcome event.Outcome
 	err     error
+}
+
+func newTrip() *trip {
+	return &trip{req: fasthttp.AcquireRequest(), answer: fasthttp.AcquireResponse()}
+}
+
+// end gives the messages back. An answer that is still to be streamed keeps
+// its own.
+func (t *trip) end() {
+	fasthttp.ReleaseRequest(t.req)
+	if t.body == nil || t.body.err != nil {
+		fasthttp.ReleaseResponse(t.answer)
+	}
 }
 
 // forward sends the request once and reads the header of the answer.
@@ -49,25 +63,21 @@ func (p *Proxy) forward(t *trip, up *upload) {
 	p.send(t, conn, up, wrote)
 	err = readHeader(t.answer, reader)
 	sent, writeErr := awaitSent(conn, up, wrote)
+	t.early = !sent
 	if err != nil {
 		end(false)
 		t.outcome, t.err = p.fault(err, writeErr, up, conn.written.Load()-before)
 		return
 	}
-	t.early = !sent
 	if !hasBody(t) {
 		end(true)
 		return
 	}
 	t.answer.StreamBody = true
-	if err := t.answer.ReadBody(reader, 0); err != nil {
-		end(false)
-		t.outcome, t.err = event.Unknown, err
-		return
-	}
+	_ = t.answer.ReadBody(reader, 0) // reads nothing yet
 	t.body = &answerBody{
-		body: t.answer.BodyStream(), conn: conn, size: t.answer.Header.ContentLength(),
-		stall: p.config.StallTimeout.Std(), release: end,
+		body: t.answer.BodyStream(), conn: conn, chunked: t.answer.Header.ContentLength() == -1,
+		stall: p.config.StallTimeout.Std(), hurry: p.config.AnswerTimeout.Std(), release: end,
 	}
 }
 
@@ -80,12 +90,9 @@ func (p *Proxy) acquire() (conn *watchedConn, release func(reusable bool), err e
 			return nil, nil, err
 		}
 		conn := pooled.Conn().(*watchedConn)
+		err = conn.SetDeadline(time.Time{})
 		fresh := conn.written.Load() == 0
-		if !fresh && !conn.isAlive() {
-			p.pool.CloseConn(pooled)
-			continue
-		}
-		if err := conn.SetDeadline(time.Time{}); err != nil {
+		if err != nil || !fresh && !conn.isAlive() {
 			p.pool.CloseConn(pooled)
 			continue
 		}
@@ -137,7 +144,7 @@ func (p *Proxy) writeRequest(t *trip, conn *watchedConn, up *upload) error {
 func readHeader(answer *fasthttp.Response, reader *bufio.Reader) error {
 	for {
 		if err := answer.Header.Read(reader); err != nil {
-			return err
+			return headFault(err)
 		}
 		switch status := answer.StatusCode(); {
 		case status == fasthttp.StatusSwitchingProtocols:
@@ -150,9 +157,29 @@ func readHeader(answer *fasthttp.Response, reader *bufio.Reader) error {
 	}
 }
 
+// headFault says why a head could not be read. The codec quotes what it could
+// not parse; that may hold secrets.
+func headFault(err error) error {
+	var operation *net.OpError
+	switch {
+	case isTimeout(err):
+		return os.ErrDeadlineExceeded
+	case errors.As(err, &operation):
+		return operation
+	case errors.Is(err, io.EOF):
+		return errors.New("the CMS closed the connection")
+	default:
+		return errors.New("it is not HTTP, or its head is larger than proxy.max_header")
+	}
+}
+
 // awaitSent tells whether the whole request was written. What was not, within
 // a short grace, is given up.
 func awaitSent(conn *watchedConn, up *upload, wrote <-chan error) (sent bool, err error) {
+	if up == nil {
+		err = <-wrote
+		return err == nil, err
+	}
 	timer := time.NewTimer(earlyGrace)
 	defer timer.Stop()
 	select {
@@ -161,7 +188,7 @@ func awaitSent(conn *watchedConn, up *upload, wrote <-chan error) (sent bool, er
 	case <-timer.C:
 	}
 	up.abandon()
-	_ = conn.SetWriteDeadline(unblock)
+	conn.haltWrites()
 	return false, <-wrote
 }
 
@@ -180,7 +207,7 @@ func (p *Proxy) fault(readErr, writeErr error, up *upload, written int64) (event
 }
 
 func isTimeout(err error) bool {
-	var timeout net.Error
+	var timeout interface{ Timeout() bool }
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cmstap/internal/setting"
+	"cmstap/sender/shape"
 )
 
 // Endpoint is the part of a webhook's settings that says how it is called.
@@ -109,6 +110,9 @@ func (e *Endpoint) Validate(check setting.Check) {
 	if (e.Signing.Scheme != "") != e.Signing.Secret.IsSet() {
 		check.Add("signing", "needs both a scheme and a secret")
 	}
+	if !shape.ValidKey(e.Signing.Secret.Reveal()) {
+		check.Add("signing.secret", "must be base64 after whsec_")
+	}
 	e.Retry.validate(check.In("retry"))
 }
 
@@ -136,8 +140,8 @@ func validToken(text string) bool {
 }
 
 func (r *Retry) validate(check setting.Check) {
-	if len(r.On) == 0 {
-		r.On = everyFailure
+	if len(r.On) == 0 && len(r.Delays) > 0 {
+		check.Add("on", "names nothing; list what is retried, or give delays: [] for no second attempt")
 	}
 	if len(r.Delays) > 100 {
 		check.Add("delays", "at most 100")

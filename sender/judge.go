@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -35,7 +36,7 @@ func (r *Retry) judge(a answer, now time.Time, chance float64) event.Settlement 
 	default:
 		s.Result = event.Retry
 		wait := time.Duration(float64(r.Delays[a.attempt.Number-1]) * (0.8 + 0.4*chance))
-		s.Next = now.Add(max(wait, min(a.retryAfter, longestWait))).UTC()
+		s.Next = now.Add(max(wait, a.retryAfter)).UTC()
 	}
 	return s
 }
@@ -44,18 +45,22 @@ func (r *Retry) covers(a answer) bool {
 	if a.failure != "" {
 		return slices.Contains(r.On, a.failure)
 	}
-	status := strconv.Itoa(a.attempt.Status)
-	return slices.Contains(r.On, status) || slices.Contains(r.On, status[:1]+"xx")
+	class := a.attempt.Status / 100
+	if class < 3 || class > 5 {
+		class = 5 // 101, 999: answers that no receiver should give
+	}
+	return slices.Contains(r.On, strconv.Itoa(a.attempt.Status)) || slices.Contains(r.On, strconv.Itoa(class)+"xx")
 }
 
 // retryAfter reads a Retry-After field, seconds or a date (RFC 9110 section
-// 10.2.3); 0 if there is none that can be read.
+// 10.2.3); 0 if there is none that can be read, longestWait at most.
 func retryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
+	seconds, err := strconv.ParseUint(value, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(min(seconds, uint64(longestWait/time.Second))) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(at.Sub(now), 0)
+		return min(max(at.Sub(now), 0), longestWait)
 	}
 	return 0
 }

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,6 +81,7 @@ type line struct {
 // run claims deliveries while there are free slots, until claiming ends.
 func (l *line) run(claiming, calls context.Context) {
 	var running sync.WaitGroup
+	defer l.client.CloseIdleConnections()
 	defer running.Wait()
 	for troubled := false; ; {
 		n := l.takeSlots(claiming)
@@ -98,6 +100,10 @@ func (l *line) run(claiming, calls context.Context) {
 		}
 		troubled = err != nil
 		for _, d := range deliveries {
+			if claiming.Err() != nil {
+				l.store.Release(d) // the stop came in between
+				continue
+			}
 			running.Go(func() {
 				defer func() { <-l.slots }()
 				l.deliver(calls, d)
@@ -109,6 +115,9 @@ func (l *line) run(claiming, calls context.Context) {
 // takeSlots waits for a free slot and takes all that are free; 0 means that
 // ctx ended.
 func (l *line) takeSlots(ctx context.Context) int {
+	if ctx.Err() != nil {
+		return 0
+	}
 	select {
 	case l.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -136,6 +145,12 @@ func (l *line) deliver(ctx context.Context, d event.Delivery) {
 	l.report(d, s)
 }
 
+// How much of an answer is read, and for how long: nothing in it matters.
+const (
+	drainBytes = 64 << 10
+	drainTime  = time.Second
+)
+
 // send makes one call.
 func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	start := time.Now()
@@ -145,14 +160,15 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	response, err := l.client.Do(l.request(ctx, d, a.attempt))
 	a.attempt.Duration = time.Since(start)
 	if err != nil {
-		a.failure, a.attempt.Error = explain(err)
+		a.failure, a.attempt.Error = l.explain(err)
 		return a
 	}
 	defer response.Body.Close()
-	// Read a little, so that the connection can be used again.
-	_, _ = io.CopyN(io.Discard, response.Body, 64<<10)
 	a.attempt.Duration = time.Since(start)
 	a.attempt.Status = response.StatusCode
+	// Read a little, but not for long, so that the connection can be used again.
+	defer time.AfterFunc(drainTime, cancel).Stop()
+	_, _ = io.CopyN(io.Discard, response.Body, drainBytes)
 	a.retryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
 	return a
 }
@@ -167,25 +183,58 @@ func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Atte
 		Delivery: d, Attempt: attempt.Number, Time: attempt.Time, Headers: headers,
 		Username: e.Auth.Basic.Username, Password: e.Auth.Basic.Password.Reveal(), SigningKey: e.Signing.Secret.Reveal(),
 	})
+	// GetBody lets a connection that the receiver closed while it was idle be
+	// replaced without a failed attempt.
+	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(shaped.Body)), nil }
 	r := &http.Request{
 		Method: shaped.Method, URL: e.URL.URL, Host: e.URL.Host, Header: shaped.Header,
-		Body: io.NopCloser(bytes.NewReader(shaped.Body)), ContentLength: int64(len(shaped.Body)),
+		GetBody: body, ContentLength: int64(len(shaped.Body)),
 	}
+	r.Body, _ = body()
 	return r.WithContext(ctx)
 }
 
-// explain names the class of a failed call and says why, without the address,
-// which may hold a secret.
-func explain(err error) (class, why string) {
+// explain names the class of a failed call and says why.
+func (l *line) explain(err error) (class, why string) {
 	var at *url.Error
 	if errors.As(err, &at) {
 		err = at.Err
 	}
 	var timeout net.Error
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout", "no answer in time (webhooks[].timeout)"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout", l.clean(err.Error())
+	default:
+		return "connection", l.clean(err.Error())
 	}
-	return "connection", err.Error()
+}
+
+// maxError bounds the text of an error: it may quote what a receiver sent.
+const maxError = 200
+
+// clean takes out of an error's text what may be secret: the address but for
+// its host, and what the config sends along. A receiver may have echoed it.
+func (l *line) clean(text string) string {
+	e := l.webhook.Endpoint
+	secrets := []string{e.URL.RequestURI(), e.URL.Path, e.URL.RawQuery, e.Auth.Basic.Password.Reveal(), e.Signing.Secret.Reveal()}
+	if e.URL.User != nil {
+		password, _ := e.URL.User.Password()
+		secrets = append(secrets, e.URL.User.String(), e.URL.User.Username(), password)
+	}
+	for _, header := range e.Headers {
+		secrets = append(secrets, header.Reveal())
+	}
+	for _, secret := range secrets {
+		if len(secret) > 4 { // less is no secret, and a word of the text perhaps
+			text = strings.ReplaceAll(text, secret, "<secret>")
+		}
+	}
+	if len(text) > maxError {
+		text = strings.ToValidUTF8(text[:maxError], "") + "..."
+	}
+	return text
 }
 
 // settle makes the result durable. While that fails the delivery stays claimed

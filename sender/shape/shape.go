@@ -113,14 +113,9 @@ func headerValue(value string) string {
 func unsafeInHeader(r rune) bool { return r < ' ' || r > '~' }
 
 // sign adds the three headers of Standard Webhooks 1.0 with the symmetric
-// scheme v1. The key is base64 after "whsec_", or taken as it is.
+// scheme v1.
 func sign(r *Request, id string, at time.Time, key string) {
-	raw := []byte(key)
-	if encoded, ok := strings.CutPrefix(key, "whsec_"); ok {
-		if decoded, err := base64.StdEncoding.DecodeString(encoded); err == nil {
-			raw = decoded
-		}
-	}
+	raw, _ := rawKey(key)
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	mac := hmac.New(sha256.New, raw)
 	mac.Write([]byte(id + "." + timestamp + "."))
@@ -128,4 +123,19 @@ func sign(r *Request, id string, at time.Time, key string) {
 	r.Header.Set("Webhook-Id", id)
 	r.Header.Set("Webhook-Timestamp", timestamp)
 	r.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+}
+
+// ValidKey tells whether a signing key can be used.
+func ValidKey(key string) bool {
+	_, err := rawKey(key)
+	return err == nil
+}
+
+// rawKey is the key's bytes: base64 after "whsec_", or the text as it is.
+func rawKey(key string) ([]byte, error) {
+	encoded, isBase64 := strings.CutPrefix(key, "whsec_")
+	if !isBase64 {
+		return []byte(key), nil
+	}
+	return base64.StdEncoding.DecodeString(encoded)
 }

@@ -1,0 +1,225 @@
+package outbox
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cmstap/event"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("OUTBOX_TEST_CHILD"); dir != "" {
+		child(dir)
+	}
+	code := m.Run()
+	if left := goroutines(); code == 0 && left != "" {
+		fmt.Println("goroutines are left:\n" + left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// goroutines returns the stacks of the goroutines of a store, once they had
+// the time to end.
+func goroutines() (left string) {
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		all := make([]byte, 1<<20)
+		left = ""
+		for stack := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
+			if strings.Contains(stack, "badger") || strings.Contains(stack, "outbox.(*Outbox)") {
+				left += stack + "\n\n"
+			}
+		}
+		if left == "" {
+			return ""
+		}
+	}
+	return left
+}
+
+var start = time.Date(2026, 1, 2, 3, 4, 5, 678_901_234, time.UTC)
+
+// clock is a time that tests set.
+type clock struct{ offset atomic.Int64 }
+
+func (c *clock) now() time.Time          { return start.Add(time.Duration(c.offset.Load())) }
+func (c *clock) advance(d time.Duration) { c.offset.Add(int64(d)) }
+
+// store is an outbox under test that can be reopened.
+type store struct {
+	*Outbox
+	t      testing.TB
+	config Config
+	hooks  []string
+	clock  *clock
+	log    *logText
+}
+
+func testConfig(t testing.TB) Config {
+	c := DefaultConfig()
+	c.Path, c.Sync = t.TempDir(), false
+	return c
+}
+
+func newStore(t testing.TB, config Config, hooks ...string) *store {
+	t.Helper()
+	s := &store{t: t, config: config, hooks: hooks, clock: &clock{}, log: &logText{}}
+	s.open()
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func (s *store) open() {
+	s.t.Helper()
+	var err error
+	s.Outbox, err = openAt(s.config, s.hooks, s.log.logger(), s.clock.now)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *store) reopen() {
+	s.t.Helper()
+	s.must(s.Close())
+	s.open()
+}
+
+func (s *store) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *store) begin(id string) {
+	s.t.Helper()
+	s.must(s.Begin(s.t.Context(), &event.Intent{ID: id, Time: start, Method: "PUT", Path: "/e"}))
+}
+
+// commit stores events for all webhooks.
+func (s *store) commit(intent string, events ...event.Event) {
+	s.t.Helper()
+	s.must(s.Commit(s.t.Context(), intent, wanted(events, s.hooks...)))
+}
+
+func wanted(events []event.Event, hooks ...string) []event.Captured {
+	captured := make([]event.Captured, len(events))
+	for i, e := range events {
+		captured[i] = event.Captured{Event: e}
+		for _, hook := range hooks {
+			captured[i].Want = append(captured[i].Want, event.Want{Webhook: hook})
+		}
+	}
+	return captured
+}
+
+// change is the n-th event of an entity.
+func change(entity string, n int, payload string) event.Event {
+	e := event.Event{
+		Time: start, Type: "Entry", Action: "publish", Space: "s", Environment: "master", Confirmed: true,
+		Entity: event.Entity{Type: "Entry", ID: entity}, Payload: []byte(payload),
+	}
+	e.ID = event.NewID("intent", e.Topic(), e.Key(), n)
+	return e
+}
+
+// next claims what is due now and returns nothing if nothing is.
+func (s *store) next(hook string, limit int) []event.Delivery {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Millisecond)
+	defer cancel()
+	deliveries, err := s.Next(ctx, hook, limit)
+	if err != nil && ctx.Err() == nil {
+		s.t.Fatal(err)
+	}
+	return deliveries
+}
+
+// names returns what next claims as "entity/attempts".
+func (s *store) names(hook string, limit int) []string {
+	s.t.Helper()
+	return namesOf(s.next(hook, limit))
+}
+
+func namesOf(deliveries []event.Delivery) []string {
+	names := []string{}
+	for _, d := range deliveries {
+		names = append(names, fmt.Sprintf("%s/%d", d.Event.Entity.ID, d.Attempts))
+	}
+	return names
+}
+
+func (s *store) settle(d event.Delivery, result event.Result, next time.Time) {
+	s.t.Helper()
+	s.must(s.Settle(s.t.Context(), d, event.Settlement{
+		Attempt: event.Attempt{Number: d.Attempts + 1, Time: s.clock.now(), Status: 500}, Result: result, Next: next, Reason: "test",
+	}))
+}
+
+// drain delivers everything that is due, and returns the events in order.
+func (s *store) drain(hook string) (events []*event.Event) {
+	s.t.Helper()
+	for {
+		deliveries := s.next(hook, 1000)
+		if len(deliveries) == 0 {
+			return events
+		}
+		var all sync.WaitGroup
+		for _, d := range deliveries {
+			events = append(events, d.Event)
+			all.Go(func() { s.settle(d, event.Delivered, time.Time{}) })
+		}
+		all.Wait()
+	}
+}
+
+// tags counts the keys by tag.
+func (s *store) tags() map[string]int {
+	s.t.Helper()
+	tags := map[string]int{}
+	s.must(s.db.View(func(txn *badger.Txn) error {
+		keysFrom(txn, nil, nil, func(item *badger.Item) bool { tags[string(item.Key()[:1])]++; return true })
+		return nil
+	}))
+	delete(tags, "m")
+	return tags
+}
+
+// random returns bytes that can not be compressed.
+func random(seed uint64, size int) string {
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
+	return string(b)
+}
+
+// logText is a log that tests read.
+type logText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *logText) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

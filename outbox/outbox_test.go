@@ -1,0 +1,282 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cmstap/event"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func (s *store) orphanIDs() []string {
+	ids := []string{}
+	for _, intent := range s.Orphans() {
+		ids = append(ids, intent.ID)
+	}
+	return ids
+}
+
+func TestIntentsSurvive(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	full := event.Intent{
+		ID: "2", Time: start, Dialect: "contentful", Method: "PUT", Path: "/x", Route: "write",
+		Headers: map[string]string{"version": "3"}, Traceparent: "00-1", UserAgent: "sdk",
+	}
+	s.begin("1")
+	s.must(s.Begin(t.Context(), &full))
+	s.begin("3")
+	s.begin("4")
+	s.Drop("3")
+	s.Drop("unheard of")
+	s.commit("4", change("e", 1, "{}"))
+	if got := s.orphanIDs(); len(got) != 0 {
+		t.Errorf("a new store has orphans: %v", got)
+	}
+	s.reopen()
+	if diff := cmp.Diff([]string{"1", "2"}, s.orphanIDs()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(full, s.Orphans()[1]); diff != "" {
+		t.Error(diff)
+	}
+	s.commit("1")
+	s.Drop("2")
+	s.reopen()
+	if got := s.orphanIDs(); len(got) != 0 {
+		t.Errorf("orphans are left: %v", got)
+	}
+}
+
+func TestBeginRepeatedAfterAnErrorStays(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	for n := range 50 {
+		id := fmt.Sprint(n)
+		s.Drop(id) // what a Begin that failed leaves behind
+		s.begin(id)
+		s.begin(id)
+	}
+	if got := s.Outbox.open.Load(); got != 50 {
+		t.Errorf("%d intents are open, want 50", got)
+	}
+	s.reopen()
+	if got := len(s.Orphans()); got != 50 {
+		t.Errorf("%d of 50 intents survived", got)
+	}
+}
+
+func TestFull(t *testing.T) {
+	t.Parallel()
+	config := testConfig(t)
+	config.MaxOpen = 3
+	s := newStore(t, config, "a")
+	check := func(id string, want error) {
+		t.Helper()
+		if err := s.Begin(t.Context(), &event.Intent{ID: id}); !errors.Is(err, want) {
+			t.Errorf("got %v, want %v", err, want)
+		}
+	}
+	check("1", nil)
+	check("2", nil)
+	check("3", nil)
+	check("4", ErrFull)
+	s.Drop("1")
+	s.Drop("1")
+	s.Drop("4") // never stored: makes no room
+	s.commit("2")
+	check("5", nil) // the drop rode with the commit
+	check("6", nil)
+	check("7", ErrFull)
+	s.reopen()
+	check("8", ErrFull)
+}
+
+func TestBeginWithAnEndedContextStoresNothing(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	reason := errors.New("too slow")
+	cancel(reason)
+	for n := range 100 {
+		if err := s.Begin(ctx, &event.Intent{ID: fmt.Sprint(n)}); !errors.Is(err, reason) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	s.begin("last")
+	if diff := cmp.Diff(map[string]int{"i": 1}, s.tags()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCommitRepeatedChangesNothing(t *testing.T) {
+	t.Parallel()
+	check := func(first, second string) {
+		t.Helper()
+		s := newStore(t, testConfig(t), "a")
+		s.begin("i")
+		s.commit("i", change("e", 1, first))
+		before := s.tags()
+		s.commit("i", change("e", 1, second))
+		if diff := cmp.Diff(before, s.tags()); diff != "" {
+			t.Error(diff)
+		}
+		s.reopen()
+		if diff := cmp.Diff(before, s.tags()); diff != "" {
+			t.Error(diff)
+		}
+		got := s.drain("a")
+		if len(got) != 1 || string(got[0].Payload) != first || got[0].Seq != 1 {
+			t.Errorf("want the first payload once, got %d events", len(got))
+		}
+	}
+	check(`{"a":1}`, `{"a":1}`)
+	check(`{"a":1}`, `{"b":2}`)
+	check(`{"a":1}`, random(1, 2<<20))
+	check(random(1, 2<<20), random(2, 3<<20))
+	check(random(1, 2<<20), `{}`)
+}
+
+func TestCommitForNobodyAndForUnknownWebhooks(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	lonely, stray, twice := change("lonely", 1, "{}"), change("stray", 1, "[]"), change("twice", 1, "1")
+	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{lonely})))
+	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{stray}, "nobody", "a")))
+	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{twice, twice}, "a", "a")))
+	s.reopen()
+	if diff := cmp.Diff(map[string]int{"e": 3, "x": 3, "p": 3, "o": 2, "h": 2, "t": 2}, s.tags()); diff != "" {
+		t.Error(diff)
+	}
+	got, found, err := s.Event(lonely.ID)
+	if err != nil || !found {
+		t.Fatal(found, err)
+	}
+	lonely.Seq = 1
+	if diff := cmp.Diff(&lonely, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, found, err := s.Event("none"); found || err != nil {
+		t.Error(found, err)
+	}
+	if got := len(s.drain("a")); got != 2 {
+		t.Errorf("%d deliveries, want 2", got)
+	}
+}
+
+func TestSeqOnlyGrows(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	last := uint64(0)
+	check := func(n int) {
+		t.Helper()
+		s.commit("i", change("e", n, "{}"), change("f", n, "{}"))
+		for _, e := range s.drain("a") {
+			if e.Seq <= last {
+				t.Errorf("seq %d after %d", e.Seq, last)
+			}
+			last = e.Seq
+		}
+	}
+	check(1)
+	check(2)
+	s.reopen()
+	check(3)
+	s.must(s.Maintain(start.Add(1000 * day))) // deletes everything
+	if diff := cmp.Diff(map[string]int{}, s.tags()); diff != "" {
+		t.Fatal(diff)
+	}
+	s.reopen()
+	check(4)
+	if last != 8 {
+		t.Errorf("the last seq is %d", last)
+	}
+}
+
+// An entity id that is not UTF-8 is stored as something else by JSON.
+func TestEntityThatIsNotUTF8(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	s.commit("i", change("e\xff", 1, "{}"), change("e\xff", 2, "{}"))
+	s.must(s.Maintain(start.Add(1000 * day))) // must not take what waits
+	for range 2 {
+		deliveries := s.next("a", 10)
+		if len(deliveries) != 1 {
+			t.Fatalf("%d deliveries, want 1", len(deliveries))
+		}
+		s.settle(deliveries[0], event.Delivered, time.Time{})
+	}
+	if got := s.names("a", 10); len(got) != 0 {
+		t.Errorf("delivered again: %v", got)
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	t.Parallel()
+	check := func(path string, want ...string) {
+		t.Helper()
+		config := DefaultConfig()
+		config.Path = path
+		o, err := Open(config, nil, (&logText{}).logger())
+		if err == nil {
+			_ = o.Close()
+			t.Errorf("%s: no error", path)
+			return
+		}
+		for _, part := range want {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q is not in: %v", part, err)
+			}
+		}
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check(file, "outbox.path: the folder "+file+" can not be written")
+	check(filepath.Join(file, "sub"), "outbox.path", "not a directory")
+	check("/proc/cmstap", "outbox.path", "can not be written")
+
+	s := newStore(t, testConfig(t))
+	check(s.config.Path, "outbox.path", s.config.Path, "in use by another process")
+	s.must(s.submit(t.Context(), func(b *batch) { b.set(metaKey("format"), be.AppendUint32(nil, 77)) }))
+	s.must(s.Close())
+	check(s.config.Path, "outbox.path", "format 77", "knows format 1")
+	check(s.config.Path, "format 77") // and left no lock behind
+}
+
+func TestParkedDeliveriesAreSaidAndKept(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a", "b")
+	s.commit("i", change("e", 1, "{}"), change("e", 2, "{}"))
+	s.hooks = []string{"c", "b"}
+	s.reopen()
+	if text := s.log.String(); !strings.Contains(text, "msg=parked webhook=a waiting=2") {
+		t.Error(text)
+	}
+	if got := s.names("c", 10); len(got) != 0 {
+		t.Errorf("c got %v", got)
+	}
+	s.must(s.Maintain(start.Add(1000 * day)))
+	s.hooks = []string{"a", "b", "c"}
+	s.reopen()
+	if got := len(s.drain("a")); got != 2 {
+		t.Errorf("a got %d of 2", got)
+	}
+}
+
+func TestSyncIsWhatTheConfigSays(t *testing.T) {
+	t.Parallel()
+	for _, sync := range []bool{true, false} {
+		if got := storeOptions(Config{Sync: sync}, nil).SyncWrites; got != sync {
+			t.Errorf("sync %v gives %v", sync, got)
+		}
+	}
+}

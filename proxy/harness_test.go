@@ -1,0 +1,263 @@
+package proxy
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cmstap/event"
+	"cmstap/internal/setting"
+)
+
+// patience bounds every wait of a test; nothing waits that long in a good run.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) {
+	trustTestAuthority()
+	code := m.Run()
+	if left := leaked(); code == 0 && left != "" {
+		fmt.Println("goroutines were left behind:\n" + left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked waits until no goroutine of this package or of fasthttp is left. The
+// pool's cleaner sleeps for up to four seconds before it sees its end.
+func leaked() (stacks string) {
+	buffer := make([]byte, 1<<20)
+	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(20 * time.Millisecond) {
+		all := strings.Split(string(buffer[:runtime.Stack(buffer, true)]), "\n\n")
+		left := slices.DeleteFunc(all[1:], func(s string) bool {
+			return !strings.Contains(s, "cmstap") && !strings.Contains(s, "fasthttp.(*HostClient)")
+		})
+		if stacks = strings.Join(left, "\n\n"); stacks == "" {
+			return ""
+		}
+	}
+	return stacks
+}
+
+// fakeTap calls everything but GET, HEAD and OPTIONS a write, and anything
+// whose path starts with /w.
+type fakeTap struct {
+	begin    func(*event.Intent) error
+	finish   func(*event.Exchange)
+	classify func(event.Head)
+	begun    atomic.Int64
+	ended    atomic.Int64
+	finished chan *event.Exchange
+}
+
+func (f *fakeTap) Classify(head event.Head) event.Plan {
+	if f.classify != nil {
+		f.classify(head)
+	}
+	if slices.Contains([]string{"GET", "HEAD", "OPTIONS"}, head.Method) && !strings.HasPrefix(head.Path, "/w") {
+		return event.Plan{}
+	}
+	intent := &event.Intent{Method: strings.Clone(head.Method), Path: strings.Clone(head.Path)}
+	return event.Plan{Class: event.Write, Intent: intent, Judge: restJudge{}}
+}
+
+type restJudge struct{}
+
+func (restJudge) Judge(status int) event.Verdict {
+	switch {
+	case status < 300:
+		return event.Accepted
+	case status >= 400 && status < 500, status == 501, status == 503:
+		return event.Rejected
+	}
+	return event.Doubt
+}
+
+func (f *fakeTap) Begin(intent *event.Intent) error {
+	if f.begin != nil {
+		if err := f.begin(intent); err != nil {
+			return err
+		}
+	}
+	f.begun.Add(1)
+	return nil
+}
+
+func (f *fakeTap) Finish(x *event.Exchange) {
+	f.ended.Add(1)
+	if f.finish != nil {
+		f.finish(x)
+	}
+	select {
+	case f.finished <- x:
+	default:
+	}
+}
+
+// logBuffer is a log that can be read while it is written.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// take returns what is in the log and empties it.
+func (b *logBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer b.text.Reset()
+	return b.text.String()
+}
+
+// lines returns the lines with that message, ignoring debug ones.
+func (b *logBuffer) lines(msg string) (found []string) {
+	for line := range strings.Lines(b.String()) {
+		if strings.Contains(line, " msg="+msg+" ") {
+			found = append(found, line)
+		}
+	}
+	return found
+}
+
+// house is a proxy in front of a CMS, with its tap and its log.
+type house struct {
+	testing.TB
+	*Proxy
+	tap *fakeTap
+	log *logBuffer
+}
+
+// newHouse starts a proxy; at the end it must stop, hold no connection, and
+// have called Finish as often as Begin.
+func newHouse(t testing.TB, upstream string, change ...func(*house, *Config)) *house {
+	t.Helper()
+	h := &house{TB: t, tap: &fakeTap{finished: make(chan *event.Exchange, 100)}, log: &logBuffer{}}
+	config := DefaultConfig()
+	config.Listen, config.Upstream = "127.0.0.1:0", mustURL("http://"+upstream)
+	config.AnswerTimeout, config.StallTimeout = setting.Duration(patience), setting.Duration(patience)
+	for _, c := range change {
+		c(h, &config)
+	}
+	if err := setting.Decode("test", []byte("{}"), &config, config.Validate); err != nil {
+		t.Fatal(err)
+	}
+	h.Proxy = New(config, h.tap, slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if err := h.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve() }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := errors.Join(h.Shutdown(ctx), <-served); err != nil {
+			t.Error("stopping:", err)
+		}
+		if begun, ended := h.tap.begun.Load(), h.tap.ended.Load(); begun != ended {
+			t.Errorf("%d Begin, %d Finish", begun, ended)
+		}
+		if left := h.pool.ConnsCount(); left != 0 {
+			t.Errorf("%d connections to the CMS were left", left)
+		}
+	})
+	return h
+}
+
+func mustURL(text string) setting.URL {
+	u, err := url.Parse(text)
+	if err != nil {
+		panic(err)
+	}
+	return setting.URL{URL: u}
+}
+
+// client is a raw connection to the proxy.
+type client struct {
+	testing.TB
+	*net.TCPConn
+	r *bufio.Reader
+}
+
+func (h *house) dial() *client {
+	h.Helper()
+	conn, err := net.Dial("tcp", h.Addr())
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return &client{h.TB, conn.(*net.TCPConn), bufio.NewReader(conn)}
+}
+
+func (c *client) send(raw string) {
+	c.Helper()
+	if _, err := io.WriteString(c, raw); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// rest reads until the proxy closes; a reset counts as that.
+func (c *client) rest() string {
+	all, _ := io.ReadAll(c.r)
+	return string(all)
+}
+
+// talk sends raw bytes and the end of the stream, and returns all that comes
+// back.
+func (h *house) talk(raw string) string {
+	h.Helper()
+	c := h.dial()
+	defer c.Close()
+	go func() {
+		_, _ = io.WriteString(c, raw)
+		_ = c.CloseWrite()
+	}()
+	return c.rest()
+}
+
+// outcome waits for the next Finish.
+func (h *house) outcome() *event.Exchange {
+	h.Helper()
+	return next(h.TB, h.tap.finished)
+}
+
+func next[T any](t testing.TB, from <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(patience):
+		t.Fatal("nothing came")
+	}
+	return v
+}
+
+// statusOf returns the status code of a raw answer, 0 if there is none.
+func statusOf(raw string) int {
+	var status int
+	_, _ = fmt.Sscanf(raw, "HTTP/1.1 %d", &status)
+	return status
+}

@@ -1,0 +1,107 @@
+package sender
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"cmstap/internal/setting"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func decode(text string) (Endpoint, error) {
+	var e Endpoint
+	e.SetDefaults()
+	err := setting.Decode("c.yaml", []byte(text), &e, e.Validate)
+	return e, err
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	check := func(text string, want ...string) {
+		t.Helper()
+		_, err := decode("url: http://x.example\n" + text)
+		got := []string{}
+		var problems setting.Problems
+		if errors.As(err, &problems) {
+			got = strings.Split(problems.Error(), "\n")
+		}
+		if diff := cmp.Diff(append([]string{}, want...), got); diff != "" {
+			t.Errorf("%q:\n%s", text, diff)
+		}
+	}
+	check("")
+	check("retry: standard")
+	check("retry: { delays: [1s], on: [timeout, connection, 429, 5xx, 599, 300] }")
+	check("retry: { delays: [] }")
+	check("retry: { delays: [], on: [] }")
+	check("headers: { X-Team: web, authorization: { value: Bearer x } }")
+	check("auth: { basic: { username: a, password: { value: b } } }")
+	check("signing: { scheme: standard, secret: { value: whsec_AAEC } }")
+	check("retry: fast", `c.yaml:2: retry: want standard, or { delays: [5s, 1m, 10m], on: [timeout, connection, 429, 5xx] }, not "fast"`)
+	check("retry: { on: [never, 200, 600, 6xx, 2xx] }",
+		`c.yaml:2: retry.on[0]: want timeout, connection, a status such as 429 or a class such as 5xx, not "never"`,
+		`c.yaml:2: retry.on[1]: want timeout, connection, a status such as 429 or a class such as 5xx, not "200"`,
+		`c.yaml:2: retry.on[2]: want timeout, connection, a status such as 429 or a class such as 5xx, not "600"`,
+		`c.yaml:2: retry.on[3]: want timeout, connection, a status such as 429 or a class such as 5xx, not "6xx"`,
+		`c.yaml:2: retry.on[4]: want timeout, connection, a status such as 429 or a class such as 5xx, not "2xx"`)
+	check("retry: { on: [] }", `c.yaml:2: retry.on: names nothing; list what is retried, or give delays: [] for no second attempt`)
+	check("retry: { delays: ["+strings.Repeat("1s,", 101)+"] }", `c.yaml:2: retry.delays: at most 100`)
+	check("retry: { delays: [soon] }", `c.yaml:2: retry.delays[0]: want a time span such as 30s, 1h30m or 7d, not "soon"`)
+	check("timeout: 0s", `c.yaml:2: timeout: must be longer than 0s and at most 10m`)
+	check("timeout: 11m", `c.yaml:2: timeout: must be longer than 0s and at most 10m`)
+	check("concurrency: 0", `c.yaml:2: concurrency: must be from 1 to 1000`)
+	check("concurrency: 1001", `c.yaml:2: concurrency: must be from 1 to 1000`)
+	check("headers: { 'X A': b }", `c.yaml:2: headers.X A: is not a valid header name`)
+	check("headers: { host: b }", `c.yaml:2: headers.host: is set by cmstap and can not be given`)
+	check(`headers: { X-A: "a\nb" }`, `c.yaml:2: headers.X-A: the value must be printable ASCII on one line`)
+	check(`headers: { X-A: über }`, `c.yaml:2: headers.X-A: the value must be printable ASCII on one line`)
+	check("auth: { basic: { password: { value: b } } }", `c.yaml:2: auth.basic.username: is missing`)
+	check("auth: { basic: { username: 'a:b' } }", `c.yaml:2: auth.basic.username: must not have a colon`)
+	check("signing: { scheme: own, secret: { value: b } }", `c.yaml:2: signing.scheme: must be standard`)
+	check("signing: { scheme: standard }", `c.yaml:2: signing: needs both a scheme and a secret`)
+	check("signing: { secret: { value: b } }", `c.yaml:2: signing: needs both a scheme and a secret`)
+	check("signing: { scheme: standard, secret: { value: 'whsec_%' } }", `c.yaml:2: signing.secret: must be base64 after whsec_`)
+	if _, err := decode("timeout: 1s"); err == nil || err.Error() != "c.yaml: url: name the address that is called, for example https://hooks.example.com/build" {
+		t.Error(err)
+	}
+}
+
+func TestRetryConfig(t *testing.T) {
+	t.Parallel()
+	check := func(text string, on string, delays ...time.Duration) {
+		t.Helper()
+		e, err := decode("url: http://x.example\n" + text)
+		if err != nil {
+			t.Error(err)
+		}
+		got := []time.Duration{}
+		for _, delay := range e.Retry.Delays {
+			got = append(got, delay.Std())
+		}
+		if diff := cmp.Diff(append([]time.Duration{}, delays...), got); diff != "" || strings.Join(e.Retry.On, " ") != on {
+			t.Errorf("%s: %v %s", text, e.Retry.On, diff)
+		}
+	}
+	const all = "timeout connection 3xx 4xx 5xx"
+	check("", all, standardDelays...)
+	check("retry:", all, standardDelays...)
+	check("retry: standard", all, standardDelays...)
+	check("retry: { delays: [5s, 1m] }", all, 5*time.Second, time.Minute)
+	check("retry: { on: [429, 5xx] }", "429 5xx", standardDelays...)
+	check("retry: { delays: [] }", all)
+	check("retry: { delays: [1s], on: [timeout] }", "timeout", time.Second)
+}
+
+func TestStandardScheduleIsEightAttemptsOverADay(t *testing.T) {
+	t.Parallel()
+	var total time.Duration
+	for _, delay := range standardDelays {
+		total += delay
+	}
+	if attempts := len(standardDelays) + 1; attempts != 8 || total != 27*time.Hour+35*time.Minute+5*time.Second {
+		t.Errorf("%d attempts over %v", attempts, total)
+	}
+}
