@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -135,16 +134,19 @@ func change(entity string, n int, payload string) event.Event {
 	return e
 }
 
-// next claims what is due now and returns nothing if nothing is.
+// next claims what is due now, as Next does, and does not wait.
 func (s *store) next(hook string, limit int) []event.Delivery {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Millisecond)
-	defer cancel()
-	deliveries, err := s.Next(ctx, hook, limit)
-	if err != nil && ctx.Err() == nil {
-		s.t.Fatal(err)
+	q := s.Outbox.hooks[hook]
+	for {
+		claims, _, _, err := s.claim(q, limit)
+		s.must(err)
+		deliveries, err := s.loadClaims(s.t.Context(), q, claims)
+		s.must(err)
+		if len(claims) == 0 || len(deliveries) > 0 {
+			return deliveries
+		}
 	}
-	return deliveries
 }
 
 // names returns what next claims as "entity/attempts".

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ const patience = 20 * time.Second
 func TestMain(m *testing.M) {
 	trustTestAuthority()
 	code := m.Run()
+	_ = os.RemoveAll(filepath.Dir(testCert))
 	if left := leaked(); code == 0 && left != "" {
 		fmt.Println("goroutines were left behind:\n" + left)
 		code = 1
