@@ -47,44 +47,55 @@ func (t *tap) Begin(intent *event.Intent) error {
 	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
 	defer cancel()
 	err = t.outbox.Begin(ctx, intent)
-	if err != nil && t.bestEffort {
+	if err == nil {
+		return nil
+	}
+	if t.bestEffort {
 		t.log.Error("gap", "error", err, "method", intent.Method, "path", intent.Path,
 			"hint", "the write passes without a record (proxy.durability: best_effort); its event is lost if cmstap stops now")
 		return nil
 	}
+	// It may be stored all the same.
+	t.repeats.Go(func() { t.repeat(func(ctx context.Context) error { return t.outbox.Drop(ctx, intent.ID) }) })
 	return err
 }
 
-// Finish implements proxy.Tap. It waits for the commit, storeBound at most; a
-// commit that takes longer goes on by itself.
+// Finish implements proxy.Tap. A write in doubt is the resolver's; of any
+// other the intent ends here.
 func (t *tap) Finish(x *event.Exchange) {
 	switch x.Outcome {
-	case event.NotSent, event.Cut, event.Refused:
-		t.outbox.Drop(x.Intent.ID)
 	case event.Unknown:
 		t.resolver.Add(x)
+	case event.NotSent, event.Cut, event.Refused:
+		t.end(x, func(ctx context.Context) error { return t.outbox.Drop(ctx, x.Intent.ID) })
 	case event.Done:
-		ctx, cancel := context.WithTimeout(t.ctx, storeBound)
-		defer cancel()
-		if err := t.commit(ctx, x); err != nil {
-			t.log.Error("store", "error", err, "method", x.Intent.Method, "path", x.Intent.Path,
-				"hint", "the write is done and its intent is kept; the commit is repeated")
-			t.repeats.Go(func() { t.repeat(x) })
-		}
+		t.end(x, func(ctx context.Context) error { return t.commit(ctx, x) })
 	}
 }
 
-// repeat commits until it works or cmstap stops. The intent is on disk: what
+// end stores how a write ended, and waits for that, storeBound at most. What
+// takes longer goes on by itself.
+func (t *tap) end(x *event.Exchange, store func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(t.ctx, storeBound)
+	defer cancel()
+	if err := store(ctx); err != nil {
+		t.log.Error("store", "error", err, "method", x.Intent.Method, "path", x.Intent.Path, "outcome", x.Outcome.String(),
+			"hint", "the outcome could not be stored in time; its intent is kept, and storing is repeated")
+		t.repeats.Go(func() { t.repeat(store) })
+	}
+}
+
+// repeat stores until it works or cmstap stops. The intent is on disk: what
 // does not work before the stop is resolved after the next start.
-func (t *tap) repeat(x *event.Exchange) {
+func (t *tap) repeat(store func(context.Context) error) {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		if store(t.ctx) == nil {
+			return
+		}
 		select {
 		case <-t.ctx.Done():
 			return
 		case <-time.After(wait):
-		}
-		if t.commit(t.ctx, x) == nil {
-			return
 		}
 	}
 }

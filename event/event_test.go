@@ -12,14 +12,15 @@ func TestKey(t *testing.T) {
 		e := event.Event{Space: space, Environment: environment, Target: target, Entity: event.Entity{Type: "Entry", ID: id}}
 		return e.Key()
 	}
-	if of("s", "master", "", "x") != of("s", "master", "", "x") {
+	key := of("s", "master", "", "x")
+	if again := of("s", "master", "", "x"); again != key {
 		t.Error("the same entity has two keys")
 	}
 	if of("s", "master", "live", "x") != of("s", "live", "", "x") {
 		t.Error("an entity seen through an alias is not the one of its target")
 	}
 	for _, other := range []string{of("s", "master", "", "y"), of("s2", "master", "", "x"), of("sm", "aster", "", "x")} {
-		if other == of("s", "master", "", "x") {
+		if other == key {
 			t.Errorf("two entities have the key %s", other)
 		}
 	}

@@ -63,7 +63,6 @@ const (
 	maxKeys  = 5000
 	maxBytes = 512 << 10
 	maxGroup = 256
-	maxDrops = 1000
 )
 
 func (b *batch) full() bool { return b.keys > maxKeys || b.bytes > maxBytes }
@@ -97,14 +96,10 @@ func (b *batch) fail(err error) {
 func (o *Outbox) commitLoop() {
 	defer o.done.Done()
 	defer close(o.ended)
-	idle := time.NewTicker(time.Second)
-	defer idle.Stop()
 	for {
 		select {
 		case w := <-o.writes:
 			o.commitGroup(o.group(w))
-		case <-idle.C:
-			o.commitDrops()
 		case <-o.stop:
 			o.finishQueue()
 			return
@@ -119,8 +114,6 @@ func (o *Outbox) finishQueue() {
 		case w := <-o.writes:
 			o.commitGroup(o.group(w))
 		default:
-			for o.commitDrops() {
-			}
 			return
 		}
 	}
@@ -152,21 +145,16 @@ func (o *Outbox) commitGroup(writes []*write) {
 
 // commitSome stores the first writes, as many as fit into one transaction, and
 // returns how many. If they can not be stored together, each is tried alone,
-// so that one bad write fails alone. Drops go first: a Begin that repeats a
-// dropped one comes after it.
+// so that one bad write fails alone.
 func (o *Outbox) commitSome(writes []*write) int {
 	b := o.newBatch()
-	drops := o.takeDrops(b)
 	n := 0
 	for ; n < len(writes) && !b.full(); n++ {
 		writes[n].addTo(b)
 	}
 	err := o.finish(b)
-	if err != nil {
-		o.giveBackDrops(drops)
-	}
 	for _, w := range writes[:n] {
-		if err != nil && n+len(drops) > 1 {
+		if err != nil && n > 1 {
 			w.answer(o.commitAlone(w))
 			continue
 		}
@@ -198,17 +186,6 @@ func (w *write) answer(err error) {
 	w.done <- err
 }
 
-// commitDrops removes dropped intents and tells whether there are more.
-func (o *Outbox) commitDrops() (more bool) {
-	b := o.newBatch()
-	drops := o.takeDrops(b)
-	if err := o.finish(b); err != nil {
-		o.giveBackDrops(drops)
-		return false
-	}
-	return len(drops) == maxDrops
-}
-
 func (o *Outbox) newBatch() *batch {
 	return &batch{o: o, txn: o.db.NewTransaction(true), now: o.now().UTC()}
 }
@@ -228,37 +205,4 @@ func (o *Outbox) finish(b *batch) error {
 		do()
 	}
 	return nil
-}
-
-// takeDrops adds the removal of dropped intents, as many as fit.
-func (o *Outbox) takeDrops(b *batch) []string {
-	o.mu.Lock()
-	var taken []string
-	for id := range o.drops {
-		if len(taken) == maxDrops {
-			break
-		}
-		taken = append(taken, id)
-		delete(o.drops, id)
-	}
-	o.mu.Unlock()
-	for _, id := range taken {
-		b.endIntent(id)
-	}
-	return taken
-}
-
-func (o *Outbox) giveBackDrops(ids []string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, id := range ids {
-		o.drops[id] = true
-	}
-}
-
-// undrop forgets a drop that was not made yet.
-func (o *Outbox) undrop(id string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.drops, id)
 }

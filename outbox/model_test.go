@@ -19,7 +19,7 @@ import (
 type keeper interface {
 	Begin(ctx context.Context, intent *event.Intent) error
 	Commit(ctx context.Context, intentID string, captured []event.Captured) error
-	Drop(intentID string)
+	Drop(ctx context.Context, intentID string) error
 	Orphans() []event.Intent
 	Next(ctx context.Context, webhook string, limit int) ([]event.Delivery, error)
 	Settle(ctx context.Context, d event.Delivery, s event.Settlement) error
@@ -121,7 +121,7 @@ func (m *model) anIntent() string {
 
 func (m *model) drop() {
 	id := m.anIntent()
-	m.keeper.Drop(id)
+	m.must(m.keeper.Drop(m.t.Context(), id))
 	delete(m.intents, id)
 }
 

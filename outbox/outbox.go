@@ -3,9 +3,9 @@
 //
 // The contract:
 //
-//   - Begin, Commit and Settle return nil only after what they wrote was synced
-//     to disk (unless sync is off). An error means "not known to be stored":
-//     repeat the call.
+//   - Begin, Drop, Commit and Settle return nil only after what they wrote was
+//     synced to disk (unless sync is off). An error means "not known to be
+//     stored": repeat the call, a Begin with a new id.
 //   - An intent that Begin stored stays until Commit or Drop removes it. What
 //     is left after a crash is returned by Orphans.
 //   - Commit stores all events of an exchange, their deliveries and the removal
@@ -102,9 +102,6 @@ type Outbox struct {
 	open    atomic.Int64  // open intents
 	large   chan struct{} // held by the one large commit that may run
 
-	mu    sync.Mutex
-	drops map[string]bool // intents to delete with the next batch
-
 	// The committer's own.
 	seq      uint64 // the last one given
 	unplaced bool   // a large commit is complete but not placed
@@ -133,7 +130,6 @@ func openAt(config Config, webhooks []string, log *slog.Logger, now func() time.
 		stop:   make(chan struct{}),
 		ended:  make(chan struct{}),
 		large:  make(chan struct{}, 1),
-		drops:  map[string]bool{},
 		hooks:  map[string]*queue{},
 	}
 	if err := o.load(webhooks); err != nil {
@@ -315,37 +311,24 @@ func (o *Outbox) nameWebhooks(names []string) error {
 	})
 }
 
-// Begin makes an intent durable. It gives up when ctx ends; the intent may be
-// stored all the same, and is then dropped. ErrFull means that too many are
-// open.
+// Begin makes an intent durable. After an error, of ctx too, it may be stored
+// all the same: Drop it, and begin again with a new id. ErrFull means that too
+// many are open; nothing was stored then.
 func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
 	if o.open.Load() >= int64(o.config.MaxOpen) {
 		return ErrFull
 	}
 	value := encode(intent)
-	err := o.submit(ctx, func(b *batch) { b.beginIntent(intent.ID, value) })
-	if err != nil {
-		o.Drop(intent.ID)
-	}
-	return err
+	return o.submit(ctx, func(b *batch) {
+		b.set(intentKey(intent.ID), value)
+		b.after = append(b.after, func() { o.open.Add(1) })
+	})
 }
 
-// Drop removes an intent without an event. It returns at once; the removal
-// rides in a batch, within a second.
-func (o *Outbox) Drop(intentID string) {
-	o.mu.Lock()
-	o.drops[intentID] = true
-	o.mu.Unlock()
-}
-
-// beginIntent stores an intent, once more if need be. It takes back a drop
-// that an earlier try left.
-func (b *batch) beginIntent(id string, value []byte) {
-	b.o.undrop(id)
-	if _, found := b.get(intentKey(id)); !found {
-		b.after = append(b.after, func() { b.o.open.Add(1) })
-	}
-	b.set(intentKey(id), value)
+// Drop removes an intent without an event. When it returns nil that is
+// durable: a restart does not find the intent.
+func (o *Outbox) Drop(ctx context.Context, intentID string) error {
+	return o.submit(ctx, func(b *batch) { b.endIntent(intentID) })
 }
 
 // endIntent removes an intent, if it is there.

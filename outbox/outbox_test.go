@@ -34,8 +34,8 @@ func TestIntentsSurvive(t *testing.T) {
 	s.must(s.Begin(t.Context(), &full))
 	s.begin("3")
 	s.begin("4")
-	s.Drop("3")
-	s.Drop("unheard of")
+	s.must(s.Drop(t.Context(), "3"))
+	s.must(s.Drop(t.Context(), "unheard of"))
 	s.commit("4", change("e", 1, "{}"))
 	if got := s.orphanIDs(); len(got) != 0 {
 		t.Errorf("a new store has orphans: %v", got)
@@ -48,28 +48,10 @@ func TestIntentsSurvive(t *testing.T) {
 		t.Error(diff)
 	}
 	s.commit("1")
-	s.Drop("2")
+	s.must(s.Drop(t.Context(), "2"))
 	s.reopen()
 	if got := s.orphanIDs(); len(got) != 0 {
 		t.Errorf("orphans are left: %v", got)
-	}
-}
-
-func TestBeginRepeatedAfterAnErrorStays(t *testing.T) {
-	t.Parallel()
-	s := newStore(t, testConfig(t), "a")
-	for n := range 50 {
-		id := fmt.Sprint(n)
-		s.Drop(id) // what a Begin that failed leaves behind
-		s.begin(id)
-		s.begin(id)
-	}
-	if got := s.Outbox.open.Load(); got != 50 {
-		t.Errorf("%d intents are open, want 50", got)
-	}
-	s.reopen()
-	if got := len(s.Orphans()); got != 50 {
-		t.Errorf("%d of 50 intents survived", got)
 	}
 }
 
@@ -88,11 +70,11 @@ func TestFull(t *testing.T) {
 	check("2", nil)
 	check("3", nil)
 	check("4", ErrFull)
-	s.Drop("1")
-	s.Drop("1")
-	s.Drop("4") // never stored: makes no room
+	s.must(s.Drop(t.Context(), "1"))
+	s.must(s.Drop(t.Context(), "1"))
+	s.must(s.Drop(t.Context(), "4")) // never stored: makes no room
 	s.commit("2")
-	check("5", nil) // the drop rode with the commit
+	check("5", nil)
 	check("6", nil)
 	check("7", ErrFull)
 	s.reopen()

@@ -167,7 +167,7 @@ func receive(t *testing.T, from <-chan []event.Delivery, want ...string) []event
 func TestNextWakes(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, testConfig(t), "a")
-	s.Outbox.now = time.Now // nothing was written yet: nobody reads it
+	s.now = time.Now // nothing was written yet: nobody reads it
 	one, two := s.waiting(t.Context(), "a"), s.waiting(t.Context(), "a")
 	s.commit("i", change("e", 1, "{}"), change("f", 1, "{}")) // wakes both
 	var got []event.Delivery

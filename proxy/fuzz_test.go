@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -35,7 +36,7 @@ func FuzzRequest(f *testing.F) {
 		}
 		select {
 		case err := <-c.broken:
-			if err != io.ErrUnexpectedEOF && err != io.EOF { // what was cut is
+			if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) { // what was cut is
 				t.Errorf("the CMS got what is not HTTP: %v", err)
 			}
 		default:
@@ -54,7 +55,7 @@ func countAnswers(t *testing.T, got string) (n int64) {
 	t.Helper()
 	for r := bufio.NewReader(strings.NewReader(got)); ; {
 		answer, err := readRequest(r)
-		if err == io.EOF && answer.line == "" {
+		if errors.Is(err, io.EOF) && answer.line == "" {
 			return n
 		}
 		// Our own answer to a HEAD has a length and no body, and is the last.

@@ -220,7 +220,7 @@ func TestBadReceivers(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		check(receiver(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, status) }), "", event.Retry, status, "")
 	}
-	check(receiver(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, 302) }), "retry: { on: [5xx] }", event.GiveUp, 302, "")
+	check(receiver(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, http.StatusFound) }), "retry: { on: [5xx] }", event.GiveUp, 302, "")
 	if hits.Load() != 0 {
 		t.Error("a redirect was followed")
 	}
