@@ -1,21 +1,19 @@
 package outbox
 
 import (
-	"bytes"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
-	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/testlog"
 
 	"github.com/dgraph-io/badger/v4"
+	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
@@ -23,29 +21,11 @@ func TestMain(m *testing.M) {
 		child(dir)
 	}
 	code := m.Run()
-	if left := goroutines(); code == 0 && left != "" {
-		fmt.Println("goroutines are left:\n" + left)
+	if left := goleak.Find(); code == 0 && left != nil {
+		fmt.Println(left)
 		code = 1
 	}
 	os.Exit(code)
-}
-
-// goroutines returns the stacks of the goroutines of a store, once they had
-// the time to end.
-func goroutines() (left string) {
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
-		all := make([]byte, 1<<20)
-		left = ""
-		for stack := range strings.SplitSeq(string(all[:runtime.Stack(all, true)]), "\n\n") {
-			if strings.Contains(stack, "badger") || strings.Contains(stack, "outbox.(*Outbox)") {
-				left += stack + "\n\n"
-			}
-		}
-		if left == "" {
-			return ""
-		}
-	}
-	return left
 }
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 678_901_234, time.UTC)
@@ -63,7 +43,7 @@ type store struct {
 	config Config
 	hooks  []string
 	clock  *clock
-	log    *logText
+	log    *testlog.Log
 }
 
 func testConfig(t testing.TB) Config {
@@ -74,7 +54,7 @@ func testConfig(t testing.TB) Config {
 
 func newStore(t testing.TB, config Config, hooks ...string) *store {
 	t.Helper()
-	s := &store{t: t, config: config, hooks: hooks, clock: &clock{}, log: &logText{}}
+	s := &store{t: t, config: config, hooks: hooks, clock: &clock{}, log: &testlog.Log{}}
 	s.open()
 	t.Cleanup(func() { _ = s.Close() })
 	return s
@@ -83,7 +63,7 @@ func newStore(t testing.TB, config Config, hooks ...string) *store {
 func (s *store) open() {
 	s.t.Helper()
 	var err error
-	s.Outbox, err = openAt(s.config, s.hooks, s.log.logger(), s.clock.now)
+	s.Outbox, err = openAt(s.config, s.hooks, s.log.Logger(), s.clock.now)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -205,23 +185,3 @@ func random(seed uint64, size int) string {
 	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
 	return string(b)
 }
-
-// logText is a log that tests read.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func (l *logText) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/testlog"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -21,7 +22,7 @@ import (
 func child(dir string) {
 	config := DefaultConfig()
 	config.Path = dir
-	o, err := Open(config, []string{"a"}, (&logText{}).logger())
+	o, err := Open(config, []string{"a"}, (&testlog.Log{}).Logger())
 	if err != nil {
 		panic(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/testlog"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -206,7 +207,7 @@ func TestOpenErrors(t *testing.T) {
 		t.Helper()
 		config := DefaultConfig()
 		config.Path = path
-		o, err := Open(config, nil, (&logText{}).logger())
+		o, err := Open(config, nil, (&testlog.Log{}).Logger())
 		if err == nil {
 			_ = o.Close()
 			t.Errorf("%s: no error", path)

@@ -34,7 +34,7 @@ func TestFaultsAreNamed(t *testing.T) {
 					t.Errorf("answer %q", got)
 				}
 			}
-			lines := h.log.lines("upstream")
+			lines := h.lines("upstream")
 			if len(lines) != 3 {
 				t.Fatalf("log: %q", lines)
 			}
@@ -108,7 +108,7 @@ func TestPanicsOfTheTap(t *testing.T) {
 				if s := statusOf(got); s != status && (status != 200 || !strings.HasSuffix(answer, got[strings.Index(got, "\r\n\r\n"):])) {
 					t.Errorf("status %d", s)
 				}
-				if lines := h.log.lines("panic"); len(lines) != 1 || !strings.Contains(lines[0], "boom") || c.whole.Load() != executed {
+				if lines := h.lines("panic"); len(lines) != 1 || !strings.Contains(lines[0], "boom") || c.whole.Load() != executed {
 					t.Errorf("%d executed, log: %q", c.whole.Load(), lines)
 				}
 			})

@@ -41,7 +41,7 @@ func FuzzRequest(f *testing.F) {
 			}
 		default:
 		}
-		if log := h.log.take(); strings.Contains(log, "msg=panic") {
+		if log := h.log.Take(); strings.Contains(log, "msg=panic") {
 			t.Error(log)
 		}
 		if time.Since(start) > patience/2 {

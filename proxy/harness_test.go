@@ -2,26 +2,25 @@ package proxy
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"cmstap/event"
 	"cmstap/internal/setting"
+	"cmstap/internal/testlog"
+
+	"go.uber.org/goleak"
 )
 
 // patience bounds every wait of a test; nothing waits that long in a good run.
@@ -31,27 +30,19 @@ func TestMain(m *testing.M) {
 	trustTestAuthority()
 	code := m.Run()
 	_ = os.RemoveAll(filepath.Dir(testCert))
-	if left := leaked(); code == 0 && left != "" {
-		fmt.Println("goroutines were left behind:\n" + left)
+	// fasthttp's cleaners sleep for seconds before they see their end; its workers
+	// and its clock never end.
+	left := goleak.Find(
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp/stackless.funcWorker"),
+	)
+	if code == 0 && left != nil {
+		fmt.Println(left)
 		code = 1
 	}
 	os.Exit(code)
-}
-
-// leaked waits until no goroutine of this package or of fasthttp is left. The
-// pool's cleaner sleeps for up to four seconds before it sees its end.
-func leaked() (stacks string) {
-	buffer := make([]byte, 1<<20)
-	for end := time.Now().Add(patience); time.Now().Before(end); <-time.After(20 * time.Millisecond) {
-		all := strings.Split(string(buffer[:runtime.Stack(buffer, true)]), "\n\n")
-		left := slices.DeleteFunc(all[1:], func(s string) bool {
-			return !strings.Contains(s, "cmstap") && !strings.Contains(s, "fasthttp.(*HostClient)")
-		})
-		if stacks = strings.Join(left, "\n\n"); stacks == "" {
-			return ""
-		}
-	}
-	return stacks
 }
 
 // fakeTap calls everything but GET, HEAD and OPTIONS a write, and anything
@@ -109,35 +100,9 @@ func (f *fakeTap) Finish(x *event.Exchange) {
 	}
 }
 
-// logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// take returns what is in the log and empties it.
-func (b *logBuffer) take() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	defer b.text.Reset()
-	return b.text.String()
-}
-
 // lines returns the lines with that message, ignoring debug ones.
-func (b *logBuffer) lines(msg string) (found []string) {
-	for line := range strings.Lines(b.String()) {
+func (h *house) lines(msg string) (found []string) {
+	for line := range strings.Lines(h.log.String()) {
 		if strings.Contains(line, " msg="+msg+" ") {
 			found = append(found, line)
 		}
@@ -150,14 +115,14 @@ type house struct {
 	testing.TB
 	*Proxy
 	tap *fakeTap
-	log *logBuffer
+	log *testlog.Log
 }
 
 // newHouse starts a proxy; at the end it must stop, hold no connection, and
 // have called Finish as often as Begin.
 func newHouse(t testing.TB, upstream string, change ...func(*house, *Config)) *house {
 	t.Helper()
-	h := &house{TB: t, tap: &fakeTap{finished: make(chan *event.Exchange, 100)}, log: &logBuffer{}}
+	h := &house{TB: t, tap: &fakeTap{finished: make(chan *event.Exchange, 100)}, log: &testlog.Log{}}
 	config := DefaultConfig()
 	config.Listen, config.Upstream = "127.0.0.1:0", mustURL("http://"+upstream)
 	config.AnswerTimeout, config.StallTimeout = setting.Duration(patience), setting.Duration(patience)
@@ -167,7 +132,7 @@ func newHouse(t testing.TB, upstream string, change ...func(*house, *Config)) *h
 	if err := setting.Decode("test", []byte("{}"), &config, config.Validate); err != nil {
 		t.Fatal(err)
 	}
-	h.Proxy = New(config, h.tap, slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	h.Proxy = New(config, h.tap, h.log.Logger())
 	if err := h.Listen(); err != nil {
 		t.Fatal(err)
 	}

@@ -212,7 +212,7 @@ func TestHangingCMS(t *testing.T) {
 			if x := h.outcome(); x.Outcome != event.Unknown || x.Status != 0 {
 				t.Errorf("outcome %s, status %d", x.Outcome, x.Status)
 			}
-			if lines := h.log.lines("upstream"); len(lines) != 1 || !strings.Contains(lines[0], "proxy.answer_timeout") {
+			if lines := h.lines("upstream"); len(lines) != 1 || !strings.Contains(lines[0], "proxy.answer_timeout") {
 				t.Errorf("log: %q", lines)
 			}
 		})
@@ -249,7 +249,7 @@ func TestHangingAnswerBody(t *testing.T) {
 	if got := h.talk("GET / HTTP/1.1\r\nHost: x\r\n\r\n"); got != "" && !strings.HasSuffix(got, "\r\n\r\nab") {
 		t.Errorf("pass: answer %q", got)
 	}
-	if lines := h.log.lines("upstream"); len(lines) != 2 {
+	if lines := h.lines("upstream"); len(lines) != 2 {
 		t.Errorf("log: %q", lines)
 	}
 }

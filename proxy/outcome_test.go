@@ -68,7 +68,7 @@ func TestOutcomeOfABrokenAnswer(t *testing.T) {
 		if x := h.outcome(); x.Outcome != event.Unknown || c.whole.Load() != 1 {
 			t.Errorf("outcome %s, executed %d times", x.Outcome, c.whole.Load())
 		}
-		lines := h.log.lines("upstream")
+		lines := h.lines("upstream")
 		if len(lines) != 1 || !strings.Contains(lines[0], "proxy.upstream") || strings.Contains(h.log.String(), "SECRET") {
 			t.Errorf("log: %s", h.log)
 		}
@@ -106,7 +106,7 @@ func TestLargeAnswerBreaksOff(t *testing.T) {
 		if x := h.outcome(); x.Outcome != event.Unknown || x.Answer.Err == "" {
 			t.Errorf("outcome %s, copy error %q", x.Outcome, x.Answer.Err)
 		}
-		if lines := h.log.lines("upstream"); len(lines) != 1 {
+		if lines := h.lines("upstream"); len(lines) != 1 {
 			t.Errorf("log: %q", lines)
 		}
 	}
@@ -147,7 +147,7 @@ func TestCut(t *testing.T) {
 			if n := c.whole.Load(); n != 0 {
 				t.Errorf("the CMS saw %d whole requests", n)
 			}
-			if lines := h.log.lines("upstream"); len(lines) != 0 {
+			if lines := h.lines("upstream"); len(lines) != 0 {
 				t.Errorf("the CMS is blamed: %q", lines)
 			}
 		})
@@ -193,7 +193,7 @@ func TestBeginFails(t *testing.T) {
 	if c.accepts.Load() != 0 {
 		t.Error("the CMS was called")
 	}
-	if lines := h.log.lines("refused"); len(lines) != 4 || !strings.Contains(lines[0], "the disk is full") {
+	if lines := h.lines("refused"); len(lines) != 4 || !strings.Contains(lines[0], "the disk is full") {
 		t.Errorf("log: %q", lines)
 	}
 }

@@ -143,15 +143,15 @@ func (t template) json(v *values) (raw []byte, state expression.State, why strin
 
 // node is a payload template: an object, a list, a template or a literal.
 type node struct {
-	fields  []field
-	items   []*node
-	leaf    template
-	literal []byte
-	kind    setting.TreeKind
+	kind     setting.TreeKind
+	children []child  // of an object or a list
+	leaf     template // of a text
+	literal  []byte   // of anything else, as JSON
 }
 
-type field struct {
-	name  []byte // as JSON
+// child is a field of an object, or an item of a list.
+type child struct {
+	name  []byte // as JSON; nil for an item
 	value *node
 }
 
@@ -161,11 +161,11 @@ func compileTree(check setting.Check, tree setting.Tree) *node {
 	case setting.TreeMap:
 		for _, f := range override(tree.Fields) {
 			name, _ := json.Marshal(f.Name)
-			n.fields = append(n.fields, field{name, compileTree(check.In(f.Name), f.Value)})
+			n.children = append(n.children, child{name, compileTree(check.In(f.Name), f.Value)})
 		}
 	case setting.TreeList:
 		for i, item := range tree.Items {
-			n.items = append(n.items, compileTree(check.In(fmt.Sprintf("[%d]", i)), item))
+			n.children = append(n.children, child{value: compileTree(check.In(fmt.Sprintf("[%d]", i)), item)})
 		}
 	case setting.TreeText:
 		n.leaf = compileTemplate(check, "", tree.Text, payloadRoots)
@@ -196,9 +196,9 @@ func override(fields []setting.Field) []setting.Field {
 func (n *node) fill(to []byte, v *values, unseen *string) (out []byte, ok bool) {
 	switch n.kind {
 	case setting.TreeMap:
-		return n.fillFields(to, v, unseen), true
+		return n.fillChildren(to, v, unseen, "{}"), true
 	case setting.TreeList:
-		return n.fillItems(to, v, unseen), true
+		return n.fillChildren(to, v, unseen, "[]"), true
 	case setting.TreeText:
 		raw, state, why := n.leaf.json(v)
 		if state == expression.Unknown && *unseen == "" {
@@ -210,35 +210,23 @@ func (n *node) fill(to []byte, v *values, unseen *string) (out []byte, ok bool) 
 	}
 }
 
-func (n *node) fillFields(to []byte, v *values, unseen *string) []byte {
-	to = append(to, '{')
+// fillChildren appends a field or an item after the other, but not those that
+// have no value.
+func (n *node) fillChildren(to []byte, v *values, unseen *string, brackets string) []byte {
+	to = append(to, brackets[0])
 	start := len(to)
-	for _, f := range n.fields {
+	for _, child := range n.children {
 		before := len(to)
 		if before > start {
 			to = append(to, ',')
 		}
-		to = append(append(to, f.name...), ':')
+		if child.name != nil {
+			to = append(append(to, child.name...), ':')
+		}
 		var ok bool
-		if to, ok = f.value.fill(to, v, unseen); !ok {
+		if to, ok = child.value.fill(to, v, unseen); !ok {
 			to = to[:before]
 		}
 	}
-	return append(to, '}')
-}
-
-func (n *node) fillItems(to []byte, v *values, unseen *string) []byte {
-	to = append(to, '[')
-	start := len(to)
-	for _, item := range n.items {
-		before := len(to)
-		if before > start {
-			to = append(to, ',')
-		}
-		var ok bool
-		if to, ok = item.fill(to, v, unseen); !ok {
-			to = to[:before]
-		}
-	}
-	return append(to, ']')
+	return append(to, brackets[1])
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/testlog"
 	"cmstap/outbox"
 )
 
@@ -53,7 +54,7 @@ func TestStopGivesBackWhatIsUnsent(t *testing.T) {
 	url := receiver(t, func(http.ResponseWriter, *http.Request) { hits.Add(1) })
 	ctx, cancel := context.WithCancel(t.Context())
 	store := slowStore{newFakeStore(), cancel}
-	New([]Webhook{{"hook", endpoint(t, url, "")}}, store, (&logText{}).logger()).Run(ctx)
+	New([]Webhook{{"hook", endpoint(t, url, "")}}, store, (&testlog.Log{}).Logger()).Run(ctx)
 	if len(store.released) != 2 || hits.Load() != 0 || len(store.settled) != 0 {
 		t.Errorf("%d released, %d sent", len(store.released), hits.Load())
 	}
@@ -71,7 +72,7 @@ func TestStopCutsWhatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
-		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 5m")}}, store, (&logText{}).logger())
+		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 5m")}}, store, (&testlog.Log{}).Logger())
 		s.lines[0].client.Transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		store.deliveries <- delivery(0)
@@ -91,7 +92,7 @@ func TestTimeoutIsTheWebhooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
-		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 7s")}}, store, (&logText{}).logger())
+		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 7s")}}, store, (&testlog.Log{}).Logger())
 		s.lines[0].client.Transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.Run(ctx)
@@ -107,9 +108,9 @@ func TestTimeoutIsTheWebhooks(t *testing.T) {
 func TestSettleIsRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store, log := newFakeStore(), &logText{}
+		store, log := newFakeStore(), &testlog.Log{}
 		store.failing.Store(10)
-		l := &line{webhook: Webhook{Name: "hook"}, store: store, log: log.logger()}
+		l := &line{webhook: Webhook{Name: "hook"}, store: store, log: log.Logger()}
 		l.settle(t.Context(), delivery(0), event.Settlement{})
 		if len(store.settled) != 1 || strings.Count(log.String(), "msg=store") != 1 {
 			t.Errorf("%d settled, log %s", len(store.settled), log)
@@ -140,10 +141,10 @@ func (f *failingStore) Next(ctx context.Context, webhook string, limit int) ([]e
 func TestClaimingGoesOnAfterErrors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		store, log := &failingStore{fakeStore: newFakeStore()}, &logText{}
+		store, log := &failingStore{fakeStore: newFakeStore()}, &testlog.Log{}
 		store.failures.Store(5)
 		store.deliveries <- delivery(0)
-		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 1s")}}, store, log.logger())
+		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 1s")}}, store, log.Logger())
 		s.lines[0].client.Transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		started := time.Now()
@@ -164,8 +165,8 @@ func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("boom"
 
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	log := &logText{}
-	l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: newFakeStore(), log: log.logger(), client: &http.Client{Transport: panicking{}}}
+	log := &testlog.Log{}
+	l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: newFakeStore(), log: log.Logger(), client: &http.Client{Transport: panicking{}}}
 	l.deliver(t.Context(), delivery(0))
 	if text := log.String(); !strings.Contains(text, "msg=panic") || !strings.Contains(text, "boom") {
 		t.Error(text)
@@ -256,15 +257,15 @@ func TestOverARealOutbox(t *testing.T) {
 	})
 	config := outbox.DefaultConfig()
 	config.Path, config.Sync = t.TempDir(), false
-	log := &logText{}
-	store, err := outbox.Open(config, []string{"half", "hangs"}, log.logger())
+	log := &testlog.Log{}
+	store, err := outbox.Open(config, []string{"half", "hangs"}, log.Logger())
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := New([]Webhook{
 		{"half", endpoint(t, url, "retry: { delays: ["+strings.Repeat("1ms, ", 99)+"1ms] }")},
 		{"hangs", endpoint(t, hangs, "timeout: 2s\nconcurrency: 1")}, // must not delay the other
-	}, store, log.logger())
+	}, store, log.Logger())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()

@@ -1,22 +1,22 @@
 package sender
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/testlog"
+
+	"go.uber.org/goleak"
 )
 
 // fakeStore hands out what a test puts in, and keeps what was settled.
@@ -60,30 +60,13 @@ func (f *fakeStore) Settle(_ context.Context, d event.Delivery, s event.Settleme
 
 func (f *fakeStore) Release(d event.Delivery) { f.released <- d }
 
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func (l *logText) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // running is a sender that runs.
 type running struct {
 	*fakeStore
 	t    *testing.T
-	log  *logText
+	log  *testlog.Log
 	stop func()
 	done chan struct{}
 }
@@ -100,8 +83,8 @@ func endpoint(t *testing.T, url, more string) Endpoint {
 // run starts a sender for a webhook "hook" until the test ends.
 func run(t *testing.T, url, config string) *running {
 	t.Helper()
-	r := &running{fakeStore: newFakeStore(), t: t, log: &logText{}, done: make(chan struct{})}
-	s := New([]Webhook{{"hook", endpoint(t, url, config)}}, r.fakeStore, r.log.logger())
+	r := &running{fakeStore: newFakeStore(), t: t, log: &testlog.Log{}, done: make(chan struct{})}
+	s := New([]Webhook{{"hook", endpoint(t, url, config)}}, r.fakeStore, r.log.Logger())
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	go func() { defer close(r.done); s.Run(ctx) }()

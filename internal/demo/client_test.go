@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"cmstap/internal/demo"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 const (

@@ -13,10 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cmstap/internal/demo"
+
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-
-	"cmstap/internal/demo"
 )
 
 func newReceiver(t *testing.T, o demo.ReceiverOptions) (*demo.Receiver, string) {
