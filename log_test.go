@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -82,5 +83,32 @@ func waitFile(t *testing.T, file, text string) {
 			t.Fatalf("no %q in %s: %s", text, file, content)
 		case <-time.After(5 * time.Millisecond):
 		}
+	}
+}
+
+// TestLogIsDocumented: docs/log.md names every message that the code logs.
+func TestLogIsDocumented(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/log.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := regexp.MustCompile(`\.(?:Debug|Info|Warn|Error)\("(\w+)"`)
+	found := 0
+	err = filepath.WalkDir(".", func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, match := range message.FindAllStringSubmatch(string(text), -1) {
+			found++
+			if !strings.Contains(string(page), "`"+match[1]+"`") {
+				t.Errorf("docs/log.md does not name %s, which %s logs", match[1], path)
+			}
+		}
+		return err
+	})
+	if err != nil || found < 10 {
+		t.Errorf("%d messages were found, %v", found, err)
 	}
 }
