@@ -18,15 +18,15 @@ import (
 	"cmstap/sender"
 )
 
-// shutdownGrace is how long requests in flight may go on after a stop.
-const shutdownGrace = 20 * time.Second
+// stepGrace is how long a step of a shutdown may take. Requests in flight have
+// it to end; with the sender's grace a stop takes less than ten seconds.
+const stepGrace = 5 * time.Second
 
 // app is all of cmstap, wired.
 type app struct {
 	log      *slog.Logger
 	outbox   *outbox.Outbox
 	tap      *tap
-	stopTap  context.CancelFunc
 	resolver *resolve.Resolver
 	sender   *sender.Sender
 	proxy    *proxy.Proxy
@@ -54,8 +54,7 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 		rules: rules.New(c.dialect, subscribers), outbox: a.outbox, log: log,
 		bestEffort: c.Proxy.Durability == "best_effort",
 	}
-	a.tap.ctx, a.stopTap = context.WithCancel(context.Background())
-	a.resolver = resolve.New(a.tap.commit, log)
+	a.resolver = resolve.New(a.tap.settle, log)
 	a.tap.resolver = a.resolver
 	a.resolver.AddOrphans(a.outbox.Orphans(), time.Now().UTC())
 	a.sender = sender.New(endpoints, a.outbox, log)
@@ -96,7 +95,6 @@ func (a *app) run(ctx context.Context) error {
 	stops = append(stops,
 		stop{"sender", background(a.sender.Run)},
 		stop{"resolver", background(a.resolver.Run)},
-		stop{"tap", func(context.Context) error { a.stopTap(); a.tap.repeats.Wait(); return nil }},
 		stop{"admin", a.admin.Shutdown},
 		stop{"proxy", a.proxy.Shutdown},
 	)
@@ -116,17 +114,19 @@ func (a *app) run(ctx context.Context) error {
 	return err
 }
 
-// stopAll runs the steps last in, first out. A step that fails does not keep
-// the others from running.
+// stopAll runs the steps last in, first out, each in its own time. One that
+// fails does not keep the others from running.
 func (a *app) stopAll(stops []stop) error {
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownGrace)
-	defer cancel()
 	var errs error
 	for i := len(stops) - 1; i >= 0; i-- {
+		ctx, cancel := context.WithTimeout(context.Background(), stepGrace)
 		if err := stops[i].do(ctx); err != nil {
 			errs = errors.Join(errs, fmt.Errorf("stopping the %s: %w", stops[i].name, err))
 		}
+		cancel()
 	}
-	a.log.Info("stopped")
+	if errs == nil {
+		a.log.Info("stopped")
+	}
 	return errs
 }

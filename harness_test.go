@@ -23,9 +23,13 @@ var binary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	built = folder
 	path := filepath.Join(folder, "cmstap")
 	return path, build(".", path)
 })
+
+// built is the folder of the binary, once there is one.
+var built string
 
 func build(source, path string) error {
 	command := exec.Command("go", "build", "-o", path, ".")
@@ -39,8 +43,8 @@ func build(source, path string) error {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
+	if built != "" {
+		_ = os.RemoveAll(built)
 	}
 	os.Exit(code)
 }

@@ -27,8 +27,11 @@ func main() {
 		debug.SetMemoryLimit(memoryLimit)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
+	if len(os.Args) > 1 && os.Args[1] == "run" { // anything else ends with its terminal
+		signal.Notify(hangup, syscall.SIGHUP)
+	}
 	code := run(ctx, hangup, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)

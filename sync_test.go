@@ -20,18 +20,18 @@ func TestSyncs(t *testing.T) {
 	t.Parallel()
 	need(t, "strace")
 	const writes = 100
-	requests, violations := traceWrites(t, writes, true)
-	if requests != writes || len(violations) > 0 {
-		t.Errorf("%d requests were seen, %d violations: %v", requests, len(violations), violations)
+	requests, answers, violations := traceWrites(t, writes, true)
+	if requests != writes || answers != writes || len(violations) > 0 {
+		t.Errorf("%d requests and %d answers were seen, %d violations: %v", requests, answers, len(violations), violations)
 	}
-	requests, violations = traceWrites(t, writes, false)
-	if requests != writes || len(violations) < 2*writes-2 { // opening the store syncs, too
+	requests, answers, violations = traceWrites(t, writes, false)
+	if requests != writes || answers != writes || len(violations) < 2*writes-2 { // opening the store syncs, too
 		t.Errorf("without syncs: %d requests were seen, %d violations; want about %d", requests, len(violations), 2*writes)
 	}
 }
 
 // traceWrites runs cmstap under strace and makes writes through it.
-func traceWrites(t *testing.T, writes int, sync bool) (requests int, violations []string) {
+func traceWrites(t *testing.T, writes int, sync bool) (requests, answers int, violations []string) {
 	t.Helper()
 	program, err := binary()
 	if err != nil {
@@ -63,7 +63,7 @@ var (
 
 // readTrace counts the syncs that ended between the requests to the CMS and the
 // answers to the client.
-func readTrace(t *testing.T, file, cms, listener string) (requests int, violations []string) {
+func readTrace(t *testing.T, file, cms, listener string) (requests, answers int, violations []string) {
 	t.Helper()
 	trace, err := os.Open(file)
 	if err != nil {
@@ -89,8 +89,9 @@ func readTrace(t *testing.T, file, cms, listener string) (requests int, violatio
 			requests++
 			expect("the request to the CMS")
 		case sent[1] == listener && strings.HasPrefix(sent[3], "HTTP"):
+			answers++
 			expect("the answer to the client")
 		}
 	}
-	return requests, violations
+	return requests, answers, violations
 }

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"time"
 
 	"cmstap/event"
@@ -29,9 +29,6 @@ type tap struct {
 	resolver   *resolve.Resolver
 	log        *slog.Logger
 	bestEffort bool
-
-	ctx     context.Context // ends at the stop
-	repeats sync.WaitGroup
 }
 
 // Classify implements proxy.Tap.
@@ -51,79 +48,84 @@ func (t *tap) Begin(intent *event.Intent) error {
 		return nil
 	}
 	if t.bestEffort {
-		t.log.Error("gap", "error", err, "method", intent.Method, "path", intent.Path,
-			"hint", "the write passes without a record (proxy.durability: best_effort); its event is lost if cmstap stops now")
+		intent.Unrecorded = true
+		t.gap(intent, err, "the write passes without a record (proxy.durability: best_effort); its event is lost if cmstap stops now")
 		return nil
 	}
-	// It may be stored all the same.
-	t.repeats.Go(func() { t.repeat(func(ctx context.Context) error { return t.outbox.Drop(ctx, intent.ID) }) })
+	if !errors.Is(err, outbox.ErrFull) { // it may be stored all the same
+		t.resolver.Add(&event.Exchange{Intent: intent, Outcome: event.NotSent})
+	}
 	return err
 }
 
-// Finish implements proxy.Tap. A write in doubt is the resolver's; of any
-// other the intent ends here.
+// Finish implements proxy.Tap. It waits until the end of the write is stored,
+// storeBound at most; what takes longer, and what is in doubt, is the
+// resolver's.
 func (t *tap) Finish(x *event.Exchange) {
-	switch x.Outcome {
-	case event.Unknown:
+	if x.Outcome == event.Unknown {
 		t.resolver.Add(x)
-	case event.NotSent, event.Cut, event.Refused:
-		t.end(x, func(ctx context.Context) error { return t.outbox.Drop(ctx, x.Intent.ID) })
-	case event.Done:
-		t.end(x, func(ctx context.Context) error { return t.commit(ctx, x) })
+		return
 	}
-}
-
-// end stores how a write ended, and waits for that, storeBound at most. What
-// takes longer goes on by itself.
-func (t *tap) end(x *event.Exchange, store func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(t.ctx, storeBound)
+	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
 	defer cancel()
-	if err := store(ctx); err != nil {
-		t.log.Error("store", "error", err, "method", x.Intent.Method, "path", x.Intent.Path, "outcome", x.Outcome.String(),
-			"hint", "the outcome could not be stored in time; its intent is kept, and storing is repeated")
-		t.repeats.Go(func() { t.repeat(store) })
+	err := t.settle(ctx, x)
+	switch {
+	case err == nil:
+	case x.Intent.Unrecorded:
+		t.gap(x.Intent, err, "the write was not recorded before, and its event can not be stored now: it is lost")
+	default:
+		t.resolver.Add(x)
 	}
 }
 
-// repeat stores until it works or cmstap stops. The intent is on disk: what
-// does not work before the stop is resolved after the next start.
-func (t *tap) repeat(store func(context.Context) error) {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
-		if store(t.ctx) == nil {
-			return
-		}
-		select {
-		case <-t.ctx.Done():
-			return
-		case <-time.After(wait):
-		}
+// settle stores how a write ended: without an event, or with what it made. It
+// may be repeated.
+func (t *tap) settle(ctx context.Context, x *event.Exchange) error {
+	switch x.Outcome {
+	case event.NotSent, event.Cut, event.Refused:
+		return t.outbox.Drop(ctx, x.Intent.ID)
+	default:
+		return t.commit(ctx, x)
 	}
+}
+
+// gap says loudly that a write may have no event.
+func (t *tap) gap(intent *event.Intent, err error, hint string) {
+	t.log.Error("gap", "error", err, "method", intent.Method, "path", intent.Path, "hint", hint)
 }
 
 // commit makes the events of an exchange durable, with their deliveries, and
-// ends its intent. It may be repeated.
-func (t *tap) commit(ctx context.Context, x *event.Exchange) (err error) {
-	defer func() {
-		if fault := recover(); fault != nil {
-			t.log.Error("panic", "during", "deriving an event", "path", x.Intent.Path, "error", fault, "stack", string(debug.Stack()))
-			err = fmt.Errorf("a panic: %v", fault)
-		}
-	}()
+// ends its intent.
+func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	var captured []event.Captured
-	for _, e := range t.rules.Derive(x) {
+	for _, e := range t.derive(x) {
 		captured = append(captured, t.match(e))
 	}
 	if err := t.outbox.Commit(ctx, x.Intent.ID, captured); err != nil {
 		return err
 	}
 	if len(captured) == 0 {
-		t.log.Error("gap", "error", "the dialect does not know this write any more", "method", x.Intent.Method, "path", x.Intent.Path,
-			"hint", "it was recorded under the dialect "+x.Intent.Dialect+"; no event is made of it")
+		t.gap(x.Intent, errors.New("the dialect does not know this write any more"),
+			"it was recorded under the dialect "+x.Intent.Dialect+"; no event is made of it")
 	}
 	for i := range captured {
 		t.report(&captured[i])
 	}
 	return nil
+}
+
+// derive makes the events of an exchange. If the answer brings the rules down,
+// the request's head alone must do.
+func (t *tap) derive(x *event.Exchange) (events []event.Event) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.log.Error("panic", "during", "deriving an event", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
+			without := *x
+			without.Answer = event.Copy{Err: "a fault in cmstap; see its log"}
+			events = t.rules.Derive(&without)
+		}
+	}()
+	return t.rules.Derive(x)
 }
 
 // match asks the webhooks which of them want an event.

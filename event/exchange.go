@@ -62,6 +62,9 @@ type Intent struct {
 	Headers     map[string]string `json:"headers,omitempty"`
 	Traceparent string            `json:"traceparent,omitempty"`
 	UserAgent   string            `json:"user_agent,omitempty"`
+	// Unrecorded is set if the intent could not be made durable and the write
+	// passes all the same.
+	Unrecorded bool `json:"-"`
 }
 
 // Outcome names how a forward ended. Only rules and the resolver act on it.

@@ -51,8 +51,12 @@ const (
 // Commit stores the events of one exchange, the deliveries they are wanted
 // for, and the removal of the intent: all or nothing. Events that are stored
 // already are skipped. When Commit returns nil everything is durable and
-// senders have been woken.
+// senders have been woken. A delivery for a webhook that Open was never told of
+// is an error.
 func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.Captured) error {
+	if err := o.knowsAll(captured); err != nil {
+		return err
+	}
 	records := pack(captured)
 	keys, bytes := measure(records)
 	if keys <= maxKeys && bytes <= pieceSize {
@@ -73,6 +77,19 @@ func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.C
 		return o.place(ctx, intentID, records, uploads)
 	}
 	return o.commitParts(ctx, intentID, parts, uploads)
+}
+
+// knowsAll refuses a commit that could never be placed before any of it is
+// stored.
+func (o *Outbox) knowsAll(captured []event.Captured) error {
+	for _, c := range captured {
+		for _, want := range c.Want {
+			if o.hooks[want.Webhook] == nil {
+				return errUnknown(want.Webhook)
+			}
+		}
+	}
+	return nil
 }
 
 // place makes records visible in one transaction.
@@ -206,13 +223,19 @@ func (o *Outbox) commitParts(ctx context.Context, intentID string, parts [][]rec
 }
 
 // finishOrRetry places complete parts at once, before any later commit. What
-// it can not place now is tried again before the next write.
+// it can not place now is tried again before the next write, or in a second.
 func (o *Outbox) finishOrRetry() {
 	err := o.finishCommits()
 	if err != nil && !o.unplaced {
 		o.log.Error("store", "error", fmt.Errorf("placing a large commit: %w", err), "hint", "it is complete on disk; placing it is tried again")
 	}
 	o.unplaced = err != nil
+}
+
+func (o *Outbox) retryUnplaced() {
+	if o.unplaced {
+		o.finishOrRetry()
+	}
 }
 
 // finishCommits places the parts of complete commits.
@@ -320,7 +343,12 @@ func (b *batch) place(r record) {
 	stored := eventRecord{Event: r.Event, Pieces: r.Pieces, Hash: r.Hash}
 	stored.Seq = seq
 	for _, want := range r.Want {
-		if q := b.o.hooks[want.Webhook]; q != nil && !slices.Contains(stored.Webhooks, q.id) {
+		q := b.o.hooks[want.Webhook]
+		if q == nil {
+			b.fail(errUnknown(want.Webhook)) // never silence: it would be lost
+			return
+		}
+		if !slices.Contains(stored.Webhooks, q.id) {
 			stored.Webhooks = append(stored.Webhooks, q.id)
 			b.enqueue(q, r.Hash, seq, deliveryState{Due: b.now.UnixMilli(), Undecided: want.Undecided})
 		}

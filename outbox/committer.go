@@ -96,10 +96,14 @@ func (b *batch) fail(err error) {
 func (o *Outbox) commitLoop() {
 	defer o.done.Done()
 	defer close(o.ended)
+	retry := time.NewTicker(time.Second)
+	defer retry.Stop()
 	for {
 		select {
 		case w := <-o.writes:
 			o.commitGroup(o.group(w))
+		case <-retry.C:
+			o.retryUnplaced() // on a quiet system there may be no next write
 		case <-o.stop:
 			o.finishQueue()
 			return
@@ -135,9 +139,7 @@ func (o *Outbox) group(first *write) []*write {
 
 // commitGroup stores the writes in as few transactions as fit.
 func (o *Outbox) commitGroup(writes []*write) {
-	if o.unplaced {
-		o.finishOrRetry()
-	}
+	o.retryUnplaced()
 	for len(writes) > 0 {
 		writes = writes[o.commitSome(writes):]
 	}

@@ -114,6 +114,24 @@ func change(entity string, n int, payload string) event.Event {
 	return e
 }
 
+// Event returns a stored event with its payload; found is false if there is
+// none of that id.
+func (o *Outbox) Event(id string) (e *event.Event, found bool, err error) {
+	err = o.view(func(txn *badger.Txn) error {
+		seq, ok, err := get(txn, idKey(id))
+		if err != nil || !ok {
+			return err
+		}
+		var stored *eventRecord
+		stored, found, err = loadEvent(txn, be.Uint64(seq))
+		if found {
+			e = &stored.Event
+		}
+		return err
+	})
+	return e, found, err
+}
+
 // next claims what is due now, as Next does, and does not wait.
 func (s *store) next(hook string, limit int) []event.Delivery {
 	s.t.Helper()

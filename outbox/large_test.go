@@ -1,9 +1,12 @@
 package outbox
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"cmstap/event"
 
@@ -162,7 +165,7 @@ func TestCutOffCommitIsSwept(t *testing.T) {
 
 func TestInterruptedPlacingIsFinished(t *testing.T) {
 	t.Parallel()
-	check := func(placed int) {
+	check := func(placed int, restarted ...string) {
 		t.Helper()
 		s := newStore(t, testConfig(t), "a", "b")
 		s.begin("i")
@@ -188,6 +191,12 @@ func TestInterruptedPlacingIsFinished(t *testing.T) {
 				b.delete(partKey("i", n))
 			}))
 		}
+		s.hooks = restarted
+		s.reopen()
+		if parked := fmt.Sprintf("msg=parked webhook=b waiting=%d", len(events)); strings.Contains(s.log.String(), parked) == slices.Contains(restarted, "b") {
+			t.Errorf("restarted with %v: %s", restarted, s.log)
+		}
+		s.hooks = []string{"a", "b"}
 		s.reopen()
 		if tags := s.tags(); tags["e"] != len(events) || tags["s"]+tags["f"]+tags["u"]+tags["i"] != 0 {
 			t.Errorf("after the restart: %v", tags)
@@ -195,8 +204,9 @@ func TestInterruptedPlacingIsFinished(t *testing.T) {
 		s.checkMany(events)
 		s.checkNothingLeaks()
 	}
-	check(0)
-	check(2)
+	check(0, "a", "b")
+	check(2, "a", "b")
+	check(2, "a") // b comes back later: what it wants is parked
 }
 
 // A large commit whose placing fails for a while is placed before later ones.
@@ -227,6 +237,24 @@ func TestPlacingIsTriedAgain(t *testing.T) {
 		t.Errorf("%d of %d events", len(got), len(events)+1)
 	} else if last.Seq != uint64(len(got)) {
 		t.Errorf("the later commit came earlier: %d", last.Seq)
+	}
+}
+
+// With no later write it is placed all the same.
+func TestPlacingIsTriedAgainOnAQuietSystem(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	good := encode(pack(wanted([]event.Event{change("e", 1, "")}, "a")))
+	s.must(s.submit(t.Context(), func(b *batch) {
+		b.set(partKey("i", 0), []byte("{"))
+		b.set(finishKey("i"), be.AppendUint32(nil, 1))
+		b.after = append(b.after, s.finishOrRetry)
+	}))
+	s.must(s.submit(t.Context(), func(b *batch) { b.set(partKey("i", 0), good) }))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if got, err := s.Next(ctx, "a", 1); err != nil || len(got) != 1 {
+		t.Errorf("%d deliveries, %v", len(got), err)
 	}
 }
 

@@ -99,7 +99,7 @@ func (c *collector) deadLetters(txn *badger.Txn, before time.Time) map[uint64]in
 
 // attempts collects attempts from before the time that no dead letter needs.
 func (o *Outbox) attempts(txn *badger.Txn, c *collector, before time.Time, dead map[uint64]int) {
-	for _, q := range o.queues {
+	for _, q := range o.hooks {
 		keysFrom(txn, attemptPrefix(q.id), attemptPrefix(q.id), func(item *badger.Item) bool {
 			at, seq := parseTimed(item.Key())
 			if !at.Before(before) || c.full() {
@@ -160,7 +160,15 @@ func eachEvent(txn *badger.Txn, each func(*badger.Item, *eventRecord) (more bool
 }
 
 func isWaiting(txn *badger.Txn, stored *eventRecord) (bool, error) {
+	return othersWait(txn, stored, 0) // no webhook has that number
+}
+
+// othersWait tells whether a webhook other than that one waits for an event.
+func othersWait(txn *badger.Txn, stored *eventRecord, than uint32) (bool, error) {
 	for _, webhook := range stored.Webhooks {
+		if webhook == than {
+			continue
+		}
 		if _, found, err := get(txn, orderKey(webhook, stored.Hash, stored.Seq)); err != nil || found {
 			return found, err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"cmstap/event"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -167,6 +168,40 @@ func TestMaxSize(t *testing.T) {
 	if tags := s.tags(); tags["o"]+tags["h"]+tags["t"] != 0 {
 		t.Errorf("left behind: %v", tags)
 	}
+}
+
+// What another webhook waits for too is given up only if the rest is not
+// enough, and then no more of it than is needed.
+func TestVictimsAreThoseThatFreeRoom(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a", "b")
+	s.fill(0, 10, "a", "b") // seq 1 to 10
+	s.fill(10, 10, "a")
+	s.fill(20, 10, "b", "a")
+	check := func(hook string, enough int64, want ...uint64) {
+		t.Helper()
+		var got []uint64
+		s.must(s.view(func(txn *badger.Txn) error {
+			victims, err := s.Outbox.hooks[hook].oldest(txn, enough)
+			for _, v := range victims {
+				got = append(got, v.seq)
+			}
+			return err
+		}))
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s %d: %s", hook, enough, diff)
+		}
+	}
+	check("a", 150_000, 11, 12)
+	check("a", 1_150_000, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 1, 2)
+	check("b", 150_000, 1, 2)
+	for _, d := range s.next("a", 3) {
+		s.settle(d, event.Delivered, time.Time{})
+	}
+	check("b", 450_000, 1, 2, 3, 4, 5)
+	held := s.next("b", 1)
+	check("b", 150_000, 2, 3)
+	s.Release(held[0])
 }
 
 // Giving up the first delivery of an entity, or one in its middle, keeps the

@@ -27,6 +27,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -79,6 +80,12 @@ func (c Config) Validate(check setting.Check) {
 	if c.MaxOpen < 1 {
 		check.Add("max_open", "must be at least 1")
 	}
+	if c.Retention.Delivered.Std() < time.Minute {
+		check.Add("retention.delivered", "must be at least 1m")
+	}
+	if c.Retention.Failed.Std() < time.Minute {
+		check.Add("retention.failed", "must be at least 1m")
+	}
 	if c.MaxSize < 64<<20 {
 		check.Add("max_size", "must be at least 64MiB")
 	}
@@ -106,8 +113,7 @@ type Outbox struct {
 	seq      uint64 // the last one given
 	unplaced bool   // a large commit is complete but not placed
 
-	hooks  map[string]*queue // the config's webhooks by name
-	queues []*queue          // all, those that the config no longer has too
+	hooks  map[string]*queue // every webhook that has a number, those that the config no longer has too
 	closed sync.Once
 }
 
@@ -166,7 +172,13 @@ func (o *Outbox) view(read func(*badger.Txn) error) error {
 }
 
 // Orphans returns the intents that an earlier process left open, oldest first.
-func (o *Outbox) Orphans() []event.Intent { return o.orphans }
+// They may be many, so they are handed over once and then forgotten. Call it
+// once, after Open.
+func (o *Outbox) Orphans() []event.Intent {
+	orphans := o.orphans
+	o.orphans = nil
+	return orphans
+}
 
 func openStore(config Config, log *slog.Logger) (*badger.DB, error) {
 	if err := writable(config.Path); err != nil {
@@ -241,7 +253,10 @@ func (o *Outbox) load(webhooks []string) error {
 	if err := o.finishCommits(); err != nil {
 		return err
 	}
-	return o.sweep()
+	if err := o.sweep(); err != nil {
+		return err
+	}
+	return o.sayParked(webhooks)
 }
 
 func (o *Outbox) checkFormat() error {
@@ -273,15 +288,16 @@ func (o *Outbox) loadOrphans(txn *badger.Txn) error {
 	return err
 }
 
-// nameWebhooks gives each webhook its number and its queue, and says how many
-// deliveries wait for webhooks that the config no longer has.
+// nameWebhooks gives each webhook its number, and its queue to each that has
+// one. A webhook that the config no longer has keeps both: what is wanted for
+// it is parked.
 func (o *Outbox) nameWebhooks(names []string) error {
-	known := map[string]uint32{}
+	prefix := metaKey("webhook/")
 	highest := uint32(0)
 	return o.db.Update(func(txn *badger.Txn) error {
-		err := scan(txn, metaKey("webhook/"), func(key, value []byte) error {
-			id := binary.BigEndian.Uint32(value)
-			known[string(key[len(metaKey("webhook/")):])] = id
+		err := scan(txn, prefix, func(key, value []byte) error {
+			name, id := string(key[len(prefix):]), be.Uint32(value)
+			o.hooks[name] = newQueue(name, id)
 			highest = max(highest, id)
 			return nil
 		})
@@ -289,21 +305,28 @@ func (o *Outbox) nameWebhooks(names []string) error {
 			return err
 		}
 		for _, name := range names {
-			id, found := known[name]
-			if !found {
-				highest++
-				id = highest
-				if err := txn.Set(metaKey("webhook/"+name), binary.BigEndian.AppendUint32(nil, id)); err != nil {
-					return err
-				}
+			if o.hooks[name] != nil {
+				continue
 			}
-			delete(known, name)
-			o.hooks[name] = newQueue(name, id)
-			o.queues = append(o.queues, o.hooks[name])
+			highest++
+			o.hooks[name] = newQueue(name, highest)
+			if err := txn.Set(metaKey("webhook/"+name), be.AppendUint32(nil, highest)); err != nil {
+				return err
+			}
 		}
-		for name, id := range known {
-			o.queues = append(o.queues, newQueue(name, id))
-			if waiting := count(txn, orderPrefix(id)); waiting > 0 {
+		return nil
+	})
+}
+
+// sayParked says how many deliveries wait for webhooks that the config no
+// longer has.
+func (o *Outbox) sayParked(names []string) error {
+	return o.db.View(func(txn *badger.Txn) error {
+		for name, q := range o.hooks {
+			if slices.Contains(names, name) {
+				continue
+			}
+			if waiting := count(txn, orderPrefix(q.id)); waiting > 0 {
 				o.log.Warn("parked", "webhook", name, "waiting", waiting, "hint", "the config has no webhook of this name; add it again to deliver them")
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 	"cmstap/internal/testlog"
 
 	"github.com/google/go-cmp/cmp"
@@ -42,11 +43,11 @@ func TestIntentsSurvive(t *testing.T) {
 		t.Errorf("a new store has orphans: %v", got)
 	}
 	s.reopen()
-	if diff := cmp.Diff([]string{"1", "2"}, s.orphanIDs()); diff != "" {
+	if diff := cmp.Diff([]event.Intent{{ID: "1", Time: start, Method: "PUT", Path: "/e"}, full}, s.Orphans()); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(full, s.Orphans()[1]); diff != "" {
-		t.Error(diff)
+	if got := s.orphanIDs(); len(got) != 0 {
+		t.Errorf("orphans are handed over once, but came again: %v", got)
 	}
 	s.commit("1")
 	s.must(s.Drop(t.Context(), "2"))
@@ -132,7 +133,18 @@ func TestCommitForNobodyAndForUnknownWebhooks(t *testing.T) {
 	s := newStore(t, testConfig(t), "a")
 	lonely, stray, twice := change("lonely", 1, "{}"), change("stray", 1, "[]"), change("twice", 1, "1")
 	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{lonely})))
-	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{stray}, "nobody", "a")))
+	s.begin("i")
+	if err := s.Commit(t.Context(), "i", wanted([]event.Event{stray}, "nobody", "a")); err == nil || !strings.Contains(err.Error(), "nobody") {
+		t.Errorf("a delivery for a webhook that nobody named was lost: %v", err)
+	}
+	large := wanted([]event.Event{change("stray", 1, random(1, 1<<20))}, "nobody")
+	if err := s.Commit(t.Context(), "i", large); err == nil || s.tags()["i"] != 1 || s.tags()["p"] != 1 {
+		t.Errorf("%v: %v", err, s.tags())
+	}
+	if err := s.place(t.Context(), "i", pack(wanted([]event.Event{stray}, "nobody")), nil); err == nil {
+		t.Error("placed, but for nobody")
+	}
+	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{stray}, "a")))
 	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{twice, twice}, "a", "a")))
 	s.reopen()
 	if diff := cmp.Diff(map[string]int{"e": 3, "x": 3, "p": 3, "o": 2, "h": 2, "t": 2}, s.tags()); diff != "" {
@@ -262,4 +274,25 @@ func TestSyncIsWhatTheConfigSays(t *testing.T) {
 			t.Errorf("sync %v gives %v", sync, got)
 		}
 	}
+}
+
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	check := func(text string, want ...string) {
+		t.Helper()
+		c := DefaultConfig()
+		validate := func(check setting.Check) { c.Validate(check) } // not a copy of the defaults
+		got := []string{}
+		var problems setting.Problems
+		if errors.As(setting.Decode("c.yaml", []byte(text), &c, validate), &problems) {
+			got = strings.Split(problems.Error(), "\n")
+		}
+		if diff := cmp.Diff(append([]string{}, want...), got); diff != "" {
+			t.Errorf("%q:\n%s", text, diff)
+		}
+	}
+	check("retention: { delivered: 1m, failed: 1m }")
+	check("retention: { delivered: 2h, failed: 1h }")
+	check("retention: { delivered: 0s }", "c.yaml:1: retention.delivered: must be at least 1m")
+	check("retention: { failed: 59s }", "c.yaml:1: retention.failed: must be at least 1m")
 }

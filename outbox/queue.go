@@ -271,21 +271,3 @@ func getRecord(txn *badger.Txn, key []byte, into any) (found bool, err error) {
 	}
 	return true, decode(value, into)
 }
-
-// Event returns a stored event with its payload; found is false if there is
-// none of that id.
-func (o *Outbox) Event(id string) (e *event.Event, found bool, err error) {
-	err = o.view(func(txn *badger.Txn) error {
-		seq, ok, err := get(txn, idKey(id))
-		if err != nil || !ok {
-			return err
-		}
-		var stored *eventRecord
-		stored, found, err = loadEvent(txn, be.Uint64(seq))
-		if found {
-			e = &stored.Event
-		}
-		return err
-	})
-	return e, found, err
-}

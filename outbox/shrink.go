@@ -117,7 +117,7 @@ func (c *collector) eventOf(txn *badger.Txn, seq uint64) error {
 // waits.
 func (o *Outbox) largest(txn *badger.Txn) (largest *queue) {
 	most := 0
-	for _, q := range o.queues {
+	for _, q := range o.hooks {
 		if waiting := count(txn, orderPrefix(q.id)); waiting > most {
 			largest, most = q, waiting
 		}
@@ -130,30 +130,59 @@ type victim struct {
 	claim
 	event    string
 	attempts int
+	bytes    int64 // of its event
 }
 
+// victims are deliveries whose events take so many bytes.
+type victims struct {
+	list  []victim
+	bytes int64
+}
+
+func (v *victims) add(one victim) { v.list, v.bytes = append(v.list, one), v.bytes+one.bytes }
+
+func (v *victims) enough(bytes int64) bool { return v.bytes >= bytes || len(v.list) >= maxStale }
+
 // oldest returns the oldest waiting deliveries of a webhook whose events take
-// so many bytes, at most maxStale. What is being delivered is spared.
-func (q *queue) oldest(txn *badger.Txn, enough int64) (victims []victim, err error) {
-	var bytes int64
-	err = eachEvent(txn, func(item *badger.Item, stored *eventRecord) (more bool, err error) {
-		if !slices.Contains(stored.Webhooks, q.id) {
-			return true, nil
-		}
-		var state deliveryState
-		found, err := getRecord(txn, orderKey(q.id, stored.Hash, stored.Seq), &state)
-		if err != nil || !found || q.isClaimed(stored.Seq) {
+// so many bytes, at most maxStale. What is being delivered is spared. To give up
+// a delivery frees nothing while another webhook waits for the same event, so
+// those go only if the others are not enough: then it is the other webhook's
+// turn when shrink runs again.
+func (q *queue) oldest(txn *badger.Txn, enough int64) ([]victim, error) {
+	var freeing, shared victims
+	err := eachEvent(txn, func(item *badger.Item, stored *eventRecord) (more bool, err error) {
+		v, found, err := q.victim(txn, stored)
+		if err != nil || !found {
 			return err == nil, err
 		}
-		victims = append(victims, victim{
-			claim{seq: stored.Seq, entity: stored.Hash, due: time.UnixMilli(state.Due).UTC()}, stored.ID, state.Attempts,
-		})
-		c := collector{enough: math.MaxInt64}
-		c.addEvent(txn, item, stored)
-		bytes += c.bytes
-		return bytes < enough && len(victims) < maxStale, nil
+		others, err := othersWait(txn, stored, q.id)
+		group := &freeing
+		if others {
+			group = &shared
+		}
+		if !group.enough(enough) {
+			c := collector{enough: math.MaxInt64}
+			c.addEvent(txn, item, stored)
+			v.bytes = c.bytes
+			group.add(v)
+		}
+		return !freeing.enough(enough), err
 	})
-	return victims, err
+	for i := 0; i < len(shared.list) && !freeing.enough(enough); i++ {
+		freeing.add(shared.list[i])
+	}
+	return freeing.list, err
+}
+
+// victim returns the delivery of an event that waits for a call.
+func (q *queue) victim(txn *badger.Txn, stored *eventRecord) (v victim, found bool, err error) {
+	if !slices.Contains(stored.Webhooks, q.id) || q.isClaimed(stored.Seq) {
+		return v, false, nil
+	}
+	var state deliveryState
+	found, err = getRecord(txn, orderKey(q.id, stored.Hash, stored.Seq), &state)
+	due := time.UnixMilli(state.Due).UTC()
+	return victim{claim{stored.Seq, stored.Hash, due}, stored.ID, state.Attempts, 0}, found, err
 }
 
 func (q *queue) isClaimed(seq uint64) bool {

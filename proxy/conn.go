@@ -5,18 +5,51 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 )
 
+// openConns are the connections of both sides, so that a shutdown can end what
+// does not end by itself: an event stream, for example.
+type openConns struct {
+	stall time.Duration
+	mu    sync.Mutex
+	open  map[*watchedConn]bool
+}
+
+func (o *openConns) watch(conn net.Conn) *watchedConn {
+	c := &watchedConn{Conn: conn, stall: o.stall, among: o}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open[c] = true
+	return c
+}
+
+func (o *openConns) forget(c *watchedConn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.open, c)
+}
+
+func (o *openConns) closeAll() {
+	o.mu.Lock()
+	all := slices.Collect(maps.Keys(o.open))
+	o.mu.Unlock()
+	for _, c := range all {
+		_ = c.Close()
+	}
+}
+
 // clientListener wraps every connection that it accepts.
 type clientListener struct {
 	net.Listener
-	stall time.Duration
+	conns *openConns
 }
 
 func (l clientListener) Accept() (net.Conn, error) {
@@ -24,7 +57,7 @@ func (l clientListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &watchedConn{Conn: conn, stall: l.stall}, nil
+	return l.conns.watch(conn), nil
 }
 
 // watchedConn remembers what the message codec forgets: that the peer ended
@@ -33,6 +66,7 @@ func (l clientListener) Accept() (net.Conn, error) {
 type watchedConn struct {
 	net.Conn
 	stall   time.Duration
+	among   *openConns // nil in tests
 	ended   atomic.Bool
 	ending  atomic.Bool // the next Read will find the end
 	written atomic.Int64
@@ -54,6 +88,14 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	}
 	c.ended.Store(true)
 	return n, err
+}
+
+// Close closes the connection. It may be called again.
+func (c *watchedConn) Close() error {
+	if c.among != nil {
+		c.among.forget(c)
+	}
+	return c.Conn.Close()
 }
 
 // writePiece is what must be taken by the peer within one stall timeout.
@@ -90,8 +132,8 @@ func (c *watchedConn) haltWrites() {
 	_ = c.SetWriteDeadline(unblock)
 }
 
-// dialUpstream connects to the CMS. TLS is set up here, so that the pool and
-// watchedConn see plain bytes.
+// dialUpstream connects to the CMS. TLS is set up here, so that the pool sees
+// plain bytes.
 func dialUpstream(c Config) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.ConnectTimeout.Std())
 	defer cancel()
@@ -108,7 +150,7 @@ func dialUpstream(c Config) (net.Conn, error) {
 		}
 		conn = secured
 	}
-	return &watchedConn{Conn: conn, stall: c.StallTimeout.Std()}, nil
+	return conn, nil
 }
 
 // isAlive looks at an idle connection without reading from it: a live one has

@@ -170,33 +170,47 @@ trusted_proxies: [10.0.0.0/8, "::1", nobody]`
 	}
 }
 
-// Shutdown waits for what is in flight and no longer than it is told to.
+// Shutdown waits for what is in flight, and ends it when it is told to.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
-	asked, goOn := make(chan bool), make(chan bool)
-	c := newCMS(t, func(c *cms, conn net.Conn, r *bufio.Reader) {
-		c.read(r)
-		asked <- true
-		<-goOn
-		_, _ = io.WriteString(conn, okAnswer)
-		_, _ = r.ReadByte()
-	})
-	h := newHouse(t, c.addr)
-	answer := make(chan string)
-	go func() { answer <- h.talk(request("PUT")) }()
-	next(t, asked)
-	short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	if err := h.Shutdown(short); err == nil || !strings.Contains(err.Error(), "still running") {
-		t.Errorf("Shutdown: %v", err)
+	check := func(grace time.Duration, want string, outcome event.Outcome) {
+		t.Helper()
+		asked, goOn := make(chan bool), make(chan bool)
+		c := newCMS(t, func(c *cms, conn net.Conn, r *bufio.Reader) {
+			c.read(r)
+			asked <- true
+			<-goOn
+			_, _ = io.WriteString(conn, okAnswer)
+			_, _ = r.ReadByte()
+		})
+		h := newHouse(t, c.addr)
+		answer := make(chan string)
+		go func() { answer <- h.talk(request("PUT")) }()
+		next(t, asked)
+		ctx, cancel := context.WithTimeout(t.Context(), grace)
+		defer cancel()
+		stopped := make(chan error)
+		go func() { stopped <- h.Shutdown(ctx) }()
+		if grace < time.Second {
+			defer close(goOn) // the CMS stays silent until the stop
+		} else {
+			close(goOn)
+		}
+		if err := next(t, stopped); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if got := next(t, answer); !strings.HasPrefix(got, want) {
+			t.Errorf("answer %q", got)
+		}
+		if x := h.outcome(); x.Outcome != outcome {
+			t.Errorf("outcome %s", x.Outcome)
+		}
+		if _, err := net.Dial("tcp", h.Addr()); err == nil {
+			t.Error("a new connection was accepted")
+		}
 	}
-	if _, err := net.Dial("tcp", h.Addr()); err == nil {
-		t.Error("a new connection was accepted")
-	}
-	close(goOn)
-	if got := next(t, answer); statusOf(got) != 200 {
-		t.Errorf("answer %q", got)
-	}
+	check(patience, "HTTP/1.1 200", event.Done)
+	check(time.Millisecond, "", event.Unknown)
 }
 
 // A stop that comes before Serve has begun ends it.

@@ -96,6 +96,14 @@ func (p *Proxy) pass(ctx *fasthttp.RequestCtx, t *trip, up *upload) {
 // write forwards a write and replies once the tap has finished with it.
 func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, plan event.Plan) {
 	x := &event.Exchange{Intent: plan.Intent}
+	defer func() {
+		if fault := recover(); fault != nil {
+			if x.Time.IsZero() { // not finished yet: nobody knows what the CMS did
+				p.finish(x)
+			}
+			panic(fault)
+		}
+	}()
 	p.forward(t, up)
 	if t.err != nil {
 		x.Outcome = t.outcome
@@ -171,7 +179,7 @@ func (p *Proxy) replyHeader(ctx *fasthttp.RequestCtx, t *trip) {
 	}
 	head = append(head, "\r\n"...)
 	if err := to.Read(bufio.NewReaderSize(bytes.NewReader(head), len(head))); err != nil {
-		panic(err) // it was parsed before
+		panic("an answer's head can not be parsed again") // it was before; err may quote it
 	}
 	to.ResetConnectionClose()
 	if t.early {

@@ -147,6 +147,7 @@ type Proxy struct {
 	server   *fasthttp.Server
 	pool     *fasthttp.HostClient
 	listener net.Listener
+	conns    *openConns
 	basePath string
 	host     string // the Host header for the CMS; "" keeps the client's
 }
@@ -157,6 +158,7 @@ func New(config Config, tap Tap, log *slog.Logger) *Proxy {
 	if config.Host != "preserve" {
 		p.host = config.Upstream.Host
 	}
+	p.conns = &openConns{stall: config.StallTimeout.Std(), open: map[*watchedConn]bool{}}
 	p.server = p.newServer()
 	p.pool = p.newPool()
 	return p
@@ -196,7 +198,13 @@ func (p *Proxy) newPool() *fasthttp.HostClient {
 		MaxConns: p.config.MaxConnections, MaxConnWaitTimeout: p.config.ConnectTimeout.Std(),
 		MaxIdleConnDuration: 4 * time.Second, ConnPoolStrategy: fasthttp.LIFO,
 		ReadBufferSize: max(int(p.config.MaxHeader), 16<<10), WriteBufferSize: 16 << 10,
-		Dial: func(string) (net.Conn, error) { return dialUpstream(p.config) },
+		Dial: func(string) (net.Conn, error) {
+			conn, err := dialUpstream(p.config)
+			if err != nil {
+				return nil, err
+			}
+			return p.conns.watch(conn), nil
+		},
 	}
 }
 
@@ -219,7 +227,7 @@ func (p *Proxy) Listen() error {
 	if p.config.tls != nil {
 		listener = tls.NewListener(listener, p.config.tls)
 	}
-	p.listener = clientListener{listener, p.config.StallTimeout.Std()}
+	p.listener = clientListener{listener, p.conns}
 	return nil
 }
 
@@ -229,16 +237,29 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 // Serve answers requests until Shutdown.
 func (p *Proxy) Serve() error { return p.server.Serve(p.listener) }
 
-// Shutdown stops accepting and waits for requests in flight until ctx ends. A
-// Serve that has not begun yet ends at once.
+// Shutdown stops accepting and waits for requests in flight until ctx ends;
+// then it closes their connections and waits until they have noticed. A Serve
+// that has not begun yet ends at once.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	err := p.server.ShutdownWithContext(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.log.Warn("cut", "error", "requests were still running at the stop; their connections are closed")
+		p.conns.closeAll()
+		err = p.awaitHandlers(time.Second)
+	}
 	_ = p.listener.Close() // a server that does not serve yet does not know it
 	p.pool.CloseIdleConnections()
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("requests were still running: %w", err)
-	}
 	return err
+}
+
+// awaitHandlers waits until no connection is served any more.
+func (p *Proxy) awaitHandlers(longest time.Duration) error {
+	for end := time.Now().Add(longest); p.server.GetOpenConnectionsCount() > 0; <-time.After(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			return errors.New("requests are still running")
+		}
+	}
+	return nil
 }
 
 // debugLog takes what fasthttp has to say about broken connections. What it

@@ -4,7 +4,6 @@ import (
 	"embed"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -141,6 +140,11 @@ func (d *Dialect) compile(check setting.Check) {
 	if d.Skip != "" {
 		d.skip = compile(check, "skip", d.Skip, headRoots, true)
 	}
+	for name, header := range d.Headers {
+		if holdsCredential(header) {
+			check.Add("headers."+name, "the header %s holds a credential, and what a dialect reads is kept on disk; leave it out", header)
+		}
+	}
 	for name, tree := range d.Payloads {
 		d.payloads[name] = compileTree(check.In("payloads."+name), tree)
 	}
@@ -154,6 +158,21 @@ func (d *Dialect) compile(check setting.Check) {
 	}
 	d.Event.compile(check.In("event"))
 	d.Native.compile(check.In("native"))
+}
+
+// holdsCredential tells from a header's name whether its value must not be kept.
+func holdsCredential(header string) bool {
+	name := strings.ToLower(header)
+	switch name {
+	case "authorization", "proxy-authorization", "cookie", "set-cookie":
+		return true
+	}
+	for _, word := range []string{"token", "secret", "api-key", "apikey", "password"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *Dialect) compileRoute(check setting.Check, r *routeConfig) {
@@ -249,13 +268,19 @@ type route struct {
 	set     map[string]string
 }
 
+// Refusals among the 5xx statuses; net/http stays out of this package.
+const (
+	statusNotImplemented     = 501
+	statusServiceUnavailable = 503
+)
+
 // Judge tells what a status means: the dialect's list of successes, and what
 // everyone agrees to be a refusal. Other answers leave doubt.
 func (r *route) Judge(status int) event.Verdict {
 	switch {
 	case slices.Contains(r.config.Success, status):
 		return event.Accepted
-	case status >= 400 && status < 500, status == http.StatusNotImplemented, status == http.StatusServiceUnavailable,
+	case status >= 400 && status < 500, status == statusNotImplemented, status == statusServiceUnavailable,
 		slices.Contains(r.config.Final, status):
 		return event.Rejected
 	default:
@@ -265,6 +290,7 @@ func (r *route) Judge(status int) event.Verdict {
 
 // find returns the route of a request and its path parameters, or nil.
 func (d *Dialect) find(method, path string) (*route, map[string]string) {
+	path = resolveDots(path)
 	for _, r := range d.routes[method] {
 		if r.pattern.matches(path) {
 			params := r.pattern.params(path)

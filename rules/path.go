@@ -76,3 +76,24 @@ func unescape(text string) string {
 	}
 	return plain
 }
+
+// resolveDots takes the segments . and .. out of a path as servers do, also
+// percent-encoded ones: a write must not be missed for them.
+func resolveDots(path string) string {
+	if !strings.Contains(path, "/.") && !strings.Contains(path, "%2e") && !strings.Contains(path, "%2E") {
+		return path
+	}
+	var kept []string
+	for rest := path; rest != ""; {
+		var text string
+		text, rest = nextSegment(rest)
+		switch unescape(text) {
+		case "", ".":
+		case "..":
+			kept = kept[:max(len(kept)-1, 0)]
+		default:
+			kept = append(kept, text)
+		}
+	}
+	return "/" + strings.Join(kept, "/")
+}

@@ -111,8 +111,27 @@ func TestWhatARequestMeans(t *testing.T) {
 	check("PUT", "/spaces/s/environments/e/assets/x/files/en/process", v1, 204)
 	check("PUT", "/spaces/s/environments/e/locales/x", v1, 200)
 	check("PUT", "/spaces/s/environments/e/releases/r/entries/x", v1, 200)
+	check("PUT", "/spaces/s/./entries/x", v1, 200, "Entry.save")
+	check("PUT", "/./spaces/s/y/../entries/x", v1, 200, "Entry.save")
+	check("PUT", "/spaces/s/%2e/entries/x", v1, 200, "Entry.save")
+	check("PUT", "/spaces/s/y/%2E%2e/entries/x", v1, 200, "Entry.save")
+	check("PUT", "/spaces/s/y/.%2e/entries/x", v1, 200, "Entry.save")
+	check("PUT", "/../spaces/s/entries/x/.", v1, 200, "Entry.save")
+	check("PUT", "/spaces/s/entries/.x", v1, 200, "Entry.save")
+	check("PUT", "/spaces/s/entries/x/..", v1, 200)
+	check("PUT", "/spaces/s/entries/..%2Fx", v1, 200, "Entry.save")
+	check("PUT", "/spaces/s/entries%2Fx", v1, 200)
 	check("POST", "/", nil, 201)
 	check("POST", "", nil, 201)
+}
+
+// Not parallel: AllocsPerRun counts everyone's allocations.
+func TestClassifyPassAllocatesNothing(t *testing.T) {
+	r := rules.New(contentful(t), nil)
+	head := event.Head{Method: "PUT", Path: "/spaces/s/environments/v1.2/locales/en", Headers: headers{}}
+	if got := testing.AllocsPerRun(100, func() { r.Classify(head) }); got != 0 {
+		t.Errorf("%v allocations", got)
+	}
 }
 
 // TestRoutes walks the vendor's routes for the resources that are known so far.
@@ -255,6 +274,9 @@ func TestEvent(t *testing.T) {
 		return r.Derive(exchange(r, method, path, h, status, answer))[0]
 	}
 	const entry = `{"sys":{"id":"x","version":7,"contentType":{"sys":{"id":"post"}},"updatedBy":{"sys":{"id":"u"}}},"fields":{"n":9007199254740993}}`
+	if dotted := derive("PUT", "/spaces/s/y/../entries/x", nil, 200, ""); dotted.Space != "s" || dotted.Entity.ID != "x" {
+		t.Errorf("got %+v", dotted)
+	}
 	e := derive("PUT", "/spaces/s/entries/x", headers{"traceparent": "00-1", "User-Agent": "ua", "Authorization": "Bearer secret"}, 200, entry)
 	want := event.Entity{Type: "Entry", ID: "x", ContentType: "post", Version: 7}
 	if e.Entity != want || e.Space != "s" || e.Environment != "master" || e.Actor != "u" || !e.Confirmed || e.Partial != "" {
@@ -391,6 +413,19 @@ func TestDialectMistakes(t *testing.T) {
 	check("name: a\nroutes:\n  w:\n  - {on: POST, success: [201]}", `d.yaml:4: routes.w[0]: name the action, or a list of actions`)
 	check("name: a\npayloads:\n  p:\n    a: ${type", `d.yaml:4: payloads.p.a: in "${type": a ${ has no closing brace`)
 	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, status, response, set, type, action, topic, space, environment, entity, time, id`)
+	credential := func(header string) {
+		t.Helper()
+		check("name: a\nheaders:\n  h: "+header, "d.yaml:3: headers.h: the header "+header+" holds a credential, and what a dialect reads is kept on disk; leave it out")
+	}
+	credential("Authorization")
+	credential("proxy-authorization")
+	credential("Cookie")
+	credential("Set-Cookie")
+	credential("X-Auth-Token")
+	credential("X-Client-SECRET")
+	credential("X-Api-Key")
+	credential("apikey")
+	credential("X-Password")
 	if _, err := rules.LoadDialect("strapy"); err == nil || !strings.Contains(err.Error(), "built in: contentful") {
 		t.Errorf("got %v", err)
 	}

@@ -159,7 +159,7 @@ func compileTree(check setting.Check, tree setting.Tree) *node {
 	n := &node{kind: tree.Kind}
 	switch tree.Kind {
 	case setting.TreeMap:
-		for _, f := range override(tree.Fields) {
+		for _, f := range tree.Fields {
 			name, _ := json.Marshal(f.Name)
 			n.children = append(n.children, child{name, compileTree(check.In(f.Name), f.Value)})
 		}
@@ -173,22 +173,6 @@ func compileTree(check setting.Check, tree setting.Tree) *node {
 		n.literal, _ = json.Marshal(tree.Value)
 	}
 	return n
-}
-
-// override lets a field that is written out win over one of the same name that
-// was merged in before it.
-func override(fields []setting.Field) []setting.Field {
-	var kept []setting.Field
-	at := map[string]int{}
-	for _, f := range fields {
-		if i, seen := at[f.Name]; seen {
-			kept[i] = f
-			continue
-		}
-		at[f.Name] = len(kept)
-		kept = append(kept, f)
-	}
-	return kept
 }
 
 // fill appends the node's JSON. What is missing is left out; the first thing

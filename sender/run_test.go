@@ -68,12 +68,14 @@ func (hanging) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
+func (hanging) CloseIdleConnections() {}
+
 func TestStopCutsWhatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
 		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 5m")}}, store, (&testlog.Log{}).Logger())
-		s.lines[0].client.Transport = hanging{}
+		s.lines[0].transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		store.deliveries <- delivery(0)
 		time.AfterFunc(time.Second, cancel)
@@ -93,7 +95,7 @@ func TestTimeoutIsTheWebhooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
 		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 7s")}}, store, (&testlog.Log{}).Logger())
-		s.lines[0].client.Transport = hanging{}
+		s.lines[0].transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.Run(ctx)
 		store.deliveries <- delivery(0)
@@ -145,7 +147,7 @@ func TestClaimingGoesOnAfterErrors(t *testing.T) {
 		store.failures.Store(5)
 		store.deliveries <- delivery(0)
 		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 1s")}}, store, log.Logger())
-		s.lines[0].client.Transport = hanging{}
+		s.lines[0].transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		started := time.Now()
 		go s.Run(ctx)
@@ -158,18 +160,76 @@ func TestClaimingGoesOnAfterErrors(t *testing.T) {
 	})
 }
 
-// A panic costs one log line and one delivery, not the sender.
-type panicking struct{}
+// late answers just as the calls are cut.
+type late struct {
+	hanging
+	cut func()
+}
+
+func (l late) RoundTrip(*http.Request) (*http.Response, error) {
+	l.cut()
+	return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+}
+
+func TestAnswerAtTheLastMoment(t *testing.T) {
+	t.Parallel()
+	check := func(failures int32, settled, released int, want, not string) {
+		t.Helper()
+		store, log := newFakeStore(), &testlog.Log{}
+		store.failing.Store(failures)
+		ctx, cut := context.WithCancel(t.Context())
+		l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: late{cut: cut}}
+		l.deliver(ctx, delivery(0))
+		if len(store.settled) != settled || len(store.released) != released {
+			t.Errorf("%d settled, %d released", len(store.settled), len(store.released))
+		}
+		if text := log.String(); strings.Count(text, want) != 1 || strings.Contains(text, not) {
+			t.Error(text)
+		}
+	}
+	check(0, 1, 0, "msg=delivered", "msg=store")
+	check(1, 0, 1, "msg=store", "msg=delivered")
+}
+
+// A store that hangs must not keep a stop for ever.
+type stuckStore struct{ *fakeStore }
+
+func (stuckStore) Settle(ctx context.Context, _ event.Delivery, _ event.Settlement) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestSettleDoesNotHang(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := stuckStore{newFakeStore()}
+		l := &line{webhook: Webhook{Name: "hook"}, store: store, log: (&testlog.Log{}).Logger()}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		started := time.Now()
+		if l.settle(ctx, delivery(0), event.Settlement{}) || time.Since(started) != settleTime || len(store.released) != 1 {
+			t.Errorf("after %v, %d released", time.Since(started), len(store.released))
+		}
+	})
+}
+
+// A panic costs two log lines and one delivery, not the sender, nor the
+// deliveries behind it.
+type panicking struct{ hanging }
 
 func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("boom") }
 
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	log := &testlog.Log{}
-	l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: newFakeStore(), log: log.Logger(), client: &http.Client{Transport: panicking{}}}
-	l.deliver(t.Context(), delivery(0))
-	if text := log.String(); !strings.Contains(text, "msg=panic") || !strings.Contains(text, "boom") {
+	store, log := newFakeStore(), &testlog.Log{}
+	l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: panicking{}}
+	l.deliver(t.Context(), delivery(2))
+	if text := log.String(); !strings.Contains(text, "msg=panic") || !strings.Contains(text, "boom") || !strings.Contains(text, "msg=failed") {
 		t.Error(text)
+	}
+	s := await(t, store.settled, "the claim is kept for ever")
+	if s.Result != event.GiveUp || s.Attempt.Number != 3 || s.Reason != "a fault in cmstap, see the log" {
+		t.Errorf("%+v", s.Settlement)
 	}
 }
 

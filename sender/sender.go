@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -46,7 +45,7 @@ func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
 	s := &Sender{}
 	for _, w := range webhooks {
 		s.lines = append(s.lines, &line{
-			webhook: w, store: store, log: log, client: newClient(w.Endpoint),
+			webhook: w, store: store, log: log, transport: newTransport(w.Endpoint),
 			slots: make(chan struct{}, w.Endpoint.Concurrency),
 		})
 	}
@@ -54,7 +53,7 @@ func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
 }
 
 // stopGrace is how long calls in flight may go on after a stop.
-const stopGrace = 10 * time.Second
+const stopGrace = 3 * time.Second
 
 // Run delivers until ctx ends. Then it claims nothing more, waits a little for
 // the calls in flight, and returns.
@@ -71,17 +70,24 @@ func (s *Sender) Run(ctx context.Context) {
 
 // line is one webhook's senders.
 type line struct {
-	webhook Webhook
-	store   Store
-	log     *slog.Logger
-	client  *http.Client
-	slots   chan struct{} // one for each call that runs
+	webhook   Webhook
+	store     Store
+	log       *slog.Logger
+	transport transport
+	slots     chan struct{} // one for each call that runs
+}
+
+// transport makes calls. An http.Client would do more than that: it reads the
+// Location of a redirect, and hides the answer if it can not.
+type transport interface {
+	http.RoundTripper
+	CloseIdleConnections()
 }
 
 // run claims deliveries while there are free slots, until claiming ends.
 func (l *line) run(claiming, calls context.Context) {
 	var running sync.WaitGroup
-	defer l.client.CloseIdleConnections()
+	defer l.transport.CloseIdleConnections()
 	defer running.Wait()
 	for troubled := false; ; {
 		n := l.takeSlots(claiming)
@@ -134,15 +140,22 @@ func (l *line) takeSlots(ctx context.Context) int {
 
 // deliver makes one attempt and settles it.
 func (l *line) deliver(ctx context.Context, d event.Delivery) {
-	defer l.recovered(d)
+	defer l.recovered(ctx, d)
 	a := l.send(ctx, d)
 	if ctx.Err() != nil && a.attempt.Status == 0 {
 		l.store.Release(d) // stopped in mid-call: not an attempt
 		return
 	}
 	s := l.webhook.Endpoint.Retry.judge(a, time.Now(), rand.Float64())
-	l.settle(ctx, d, s)
-	l.report(d, s)
+	l.conclude(ctx, d, s)
+}
+
+// conclude settles an attempt, and tells of it only if that worked: what is
+// not settled is repeated.
+func (l *line) conclude(ctx context.Context, d event.Delivery, s event.Settlement) {
+	if l.settle(ctx, d, s) {
+		l.report(d, s)
+	}
 }
 
 // How much of an answer is read, and for how long: nothing in it matters.
@@ -157,14 +170,13 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	a := answer{attempt: event.Attempt{Number: d.Attempts + 1, Time: start.UTC()}}
 	ctx, cancel := context.WithTimeout(ctx, l.webhook.Endpoint.Timeout.Std())
 	defer cancel()
-	response, err := l.client.Do(l.request(ctx, d, a.attempt))
+	response, err := l.transport.RoundTrip(l.request(ctx, d, a.attempt))
 	a.attempt.Duration = time.Since(start)
 	if err != nil {
 		a.failure, a.attempt.Error = l.explain(err)
 		return a
 	}
 	defer response.Body.Close()
-	a.attempt.Duration = time.Since(start)
 	a.attempt.Status = response.StatusCode
 	// Read a little, but not for long, so that the connection can be used again.
 	defer time.AfterFunc(drainTime, cancel).Stop()
@@ -191,15 +203,15 @@ func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Atte
 		GetBody: body, ContentLength: int64(len(shaped.Body)),
 	}
 	r.Body, _ = body()
+	if user := e.URL.User; user != nil && r.Header.Get("Authorization") == "" {
+		password, _ := user.Password()
+		r.SetBasicAuth(user.Username(), password)
+	}
 	return r.WithContext(ctx)
 }
 
 // explain names the class of a failed call and says why.
 func (l *line) explain(err error) (class, why string) {
-	var at *url.Error
-	if errors.As(err, &at) {
-		err = at.Err
-	}
 	var timeout net.Error
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -240,21 +252,33 @@ func (l *line) clean(text string) string {
 // settle makes the result durable. While that fails the delivery stays claimed
 // and it is tried again; at a stop the delivery is given back and repeated
 // after the restart.
-func (l *line) settle(ctx context.Context, d event.Delivery, s event.Settlement) {
+func (l *line) settle(ctx context.Context, d event.Delivery, s event.Settlement) (settled bool) {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := l.store.Settle(ctx, d, s)
+		err := l.trySettle(ctx, d, s)
 		if err == nil {
-			return
+			return true
+		}
+		if wait == 100*time.Millisecond {
+			l.log.Error("store", "webhook", l.webhook.Name, "event", d.Event.ID, "error", err,
+				"hint", "the result is stored as soon as that works; after a stop the call is repeated")
 		}
 		if ctx.Err() != nil {
 			l.store.Release(d)
-			return
-		}
-		if wait == 100*time.Millisecond {
-			l.log.Error("store", "webhook", l.webhook.Name, "event", d.Event.ID, "error", err, "hint", "the result is stored as soon as that works")
+			return false
 		}
 		pause(ctx, wait)
 	}
+}
+
+// settleTime bounds one try to settle.
+const settleTime = 2 * time.Second
+
+// trySettle does not end with the call's context: a result that came just as
+// the stop did is not thrown away.
+func (l *line) trySettle(ctx context.Context, d event.Delivery, s event.Settlement) error {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
+	return l.store.Settle(own, d, s)
 }
 
 // report writes the one line of an attempt.
@@ -276,25 +300,28 @@ func (l *line) report(d event.Delivery, s event.Settlement) {
 	}
 }
 
-// recovered turns a panic into one log line; the delivery is tried again after
-// a restart.
-func (l *line) recovered(d event.Delivery) {
-	if fault := recover(); fault != nil {
-		l.log.Error("panic", "during", "a delivery", "webhook", d.Webhook, "event", d.Event.ID, "error", fault, "stack", string(debug.Stack()))
+// recovered gives up a delivery that panicked, so that the others of its
+// entity go on: it would panic again.
+func (l *line) recovered(ctx context.Context, d event.Delivery) {
+	fault := recover()
+	if fault == nil {
+		return
 	}
+	l.log.Error("panic", "during", "a delivery", "webhook", d.Webhook, "event", d.Event.ID, "error", fault, "stack", string(debug.Stack()))
+	l.conclude(ctx, d, event.Settlement{
+		Attempt: event.Attempt{Number: d.Attempts + 1, Time: time.Now().UTC()},
+		Result:  event.GiveUp, Reason: "a fault in cmstap, see the log",
+	})
 }
 
-// newClient makes the connections of one webhook. Redirects are answers, not
+// newTransport makes the connections of one webhook. Redirects are answers, not
 // followed; answers are bounded.
-func newClient(e Endpoint) *http.Client {
+func newTransport(e Endpoint) transport {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	return &http.Client{
-		Transport: &http.Transport{
-			DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
-			MaxConnsPerHost: e.Concurrency, MaxIdleConnsPerHost: e.Concurrency, IdleConnTimeout: 30 * time.Second,
-			TLSHandshakeTimeout: 5 * time.Second, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	return &http.Transport{
+		DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
+		MaxConnsPerHost: e.Concurrency, MaxIdleConnsPerHost: e.Concurrency, IdleConnTimeout: 30 * time.Second,
+		TLSHandshakeTimeout: 5 * time.Second, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 

@@ -50,7 +50,10 @@ func (f *fakeStore) Next(ctx context.Context, _ string, limit int) ([]event.Deli
 	}
 }
 
-func (f *fakeStore) Settle(_ context.Context, d event.Delivery, s event.Settlement) error {
+func (f *fakeStore) Settle(ctx context.Context, d event.Delivery, s event.Settlement) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if f.failing.Add(-1) >= 0 {
 		return errors.New("the disk is busy")
 	}
@@ -184,6 +187,24 @@ func TestOnTheWire(t *testing.T) {
 	}
 }
 
+func TestBasicAuthFromTheURL(t *testing.T) {
+	t.Parallel()
+	check := func(userinfo, config, want string) {
+		t.Helper()
+		got := make(chan string, 1)
+		url := receiver(t, func(_ http.ResponseWriter, r *http.Request) { got <- r.Header.Get("Authorization") })
+		run(t, strings.Replace(url, "://", "://"+userinfo, 1), config).deliver(0)
+		if got := await(t, got, "no call"); got != want {
+			t.Errorf("%s %s: got %q, want %q", userinfo, config, got, want)
+		}
+	}
+	check("", "", "")
+	check("cms:p%40w@", "", "Basic Y21zOnBAdw==")
+	check("cms@", "", "Basic Y21zOg==")
+	check("cms:pw@", "headers: { authorization: { value: Bearer x } }", "Bearer x")
+	check("cms:pw@", "auth: { basic: { username: other, password: { value: pw } } }", "Basic b3RoZXI6cHc=")
+}
+
 func TestBadReceivers(t *testing.T) {
 	t.Parallel()
 	check := func(url, config string, result event.Result, status int, text string) settled {
@@ -204,6 +225,12 @@ func TestBadReceivers(t *testing.T) {
 		check(receiver(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, status) }), "", event.Retry, status, "")
 	}
 	check(receiver(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, http.StatusFound) }), "retry: { on: [5xx] }", event.GiveUp, 302, "")
+	badLocation := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "http://[::1/%zz")
+		w.WriteHeader(http.StatusFound)
+	})
+	check(badLocation, "", event.Retry, 302, "")
+	check(badLocation, "retry: { on: [connection] }", event.GiveUp, 302, "")
 	if hits.Load() != 0 {
 		t.Error("a redirect was followed")
 	}

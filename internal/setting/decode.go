@@ -48,9 +48,11 @@ func (d *document) syntax(err error) {
 
 // value reads node into v. A null leaves the default.
 func (d *document) value(node *yaml.Node, v reflect.Value, path string) {
-	for node.Kind == yaml.AliasNode {
-		node = node.Alias
+	node, ok := d.enter(node, path)
+	if !ok {
+		return
 	}
+	defer d.leave(node)
 	if path != "" {
 		d.lines[path] = node.Line
 	}
@@ -89,50 +91,26 @@ func (d *document) value(node *yaml.Node, v reflect.Value, path string) {
 
 func (d *document) mapping(node *yaml.Node, v reflect.Value, path string) {
 	fields := fieldsOf(v)
-	d.pairs(node, path, func(key, value *yaml.Node) {
-		field, known := fields[key.Value]
+	for _, p := range d.pairs(node, path) {
+		name := p.key.Value
+		field, known := fields[name]
 		switch {
 		case known:
-			d.value(value, field, join(path, key.Value))
-		case path == "" && strings.HasPrefix(key.Value, "x-"):
+			d.value(p.value, field, join(path, name))
+		case path == "" && strings.HasPrefix(name, "x-"):
 			// a place for anchors
 		default:
-			d.add(key.Line, join(path, key.Value), "unknown key%s", suggestion(key.Value, fields))
+			d.add(p.key.Line, join(path, name), "unknown key%s", suggestion(name, fields))
 		}
-	})
+	}
 }
 
 func (d *document) entries(node *yaml.Node, v reflect.Value, path string) {
 	v.Set(reflect.MakeMap(v.Type()))
-	d.pairs(node, path, func(key, value *yaml.Node) {
+	for _, p := range d.pairs(node, path) {
 		element := reflect.New(v.Type().Elem()).Elem()
-		d.value(value, element, join(path, key.Value))
-		v.SetMapIndex(reflect.ValueOf(key.Value), element)
-	})
-}
-
-// pairs calls each for the pairs of a mapping, merged ones (<<) first.
-func (d *document) pairs(node *yaml.Node, path string, each func(key, value *yaml.Node)) {
-	if node.Kind != yaml.MappingNode {
-		d.add(node.Line, path, "want keys and values here, not %s", kindOf(node))
-		return
-	}
-	seen := map[string]bool{}
-	for i := 0; i < len(node.Content); i += 2 {
-		key, value := node.Content[i], node.Content[i+1]
-		if key.Tag == "!!merge" {
-			if value.Kind == yaml.AliasNode {
-				value = value.Alias
-			}
-			d.pairs(value, path, each)
-			continue
-		}
-		if seen[key.Value] {
-			d.add(key.Line, join(path, key.Value), "given twice; keep one")
-			continue
-		}
-		seen[key.Value] = true
-		each(key, value)
+		d.value(p.value, element, join(path, p.key.Value))
+		v.SetMapIndex(reflect.ValueOf(p.key.Value), element)
 	}
 }
 
@@ -242,6 +220,6 @@ func kindOf(node *yaml.Node) string {
 	case yaml.SequenceNode:
 		return "a list"
 	default:
-		return fmt.Sprintf("%q", node.Value)
+		return "a single value" // not the value itself: it may be a secret in the wrong place
 	}
 }

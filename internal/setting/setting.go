@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"gopkg.in/yaml.v3"
 )
 
 // Problem is one mistake in a file.
@@ -63,14 +65,11 @@ func (c Check) Add(path, format string, args ...any) {
 	c.doc.add(c.doc.line(full), full, format, args...)
 }
 
-// Line returns the line of path in the file, or of the nearest part around it.
-func (c Check) Line(path string) int { return c.doc.line(join(c.prefix, path)) }
-
 // Decode reads one YAML document into the struct that into points to, which
 // holds the defaults, and then calls validate. The error is nil or Problems:
 // everything that is wrong, in the order of the file.
 func Decode(file string, text []byte, into any, validate func(Check)) error {
-	doc := &document{file: file, lines: map[string]int{}}
+	doc := &document{file: file, lines: map[string]int{}, reading: map[*yaml.Node]bool{}}
 	doc.decode(text, into)
 	if validate != nil {
 		validate(Check{doc: doc})
@@ -89,6 +88,8 @@ type document struct {
 	file     string
 	lines    map[string]int // path -> line
 	problems Problems
+	reading  map[*yaml.Node]bool // false: was read before
+	repeats  int                 // of nodes, through aliases
 }
 
 func (d *document) add(line int, path, format string, args ...any) {

@@ -74,15 +74,68 @@ func TestMistakes(t *testing.T) {
 	check("wait: 5 minutes", `c.yaml:1: wait: want a time span such as 30s, 1h30m or 7d, not "5 minutes"`)
 	check("size: big", `c.yaml:1: size: want a size such as 4GiB, 100MB or 4096, not "big"`)
 	check("size: 9999999999TiB", `c.yaml:1: size: want a size such as 4GiB, 100MB or 4096, not "9999999999TiB"`)
-	check("topics: a", `c.yaml:1: topics: want a list here ([a, b]), not "a"`)
+	check("topics: a", `c.yaml:1: topics: want a list here ([a, b]), not a single value`)
 	check("topics: [{a: b}]", `c.yaml:1: topics[0]: want a single value here, not keys and values`)
 	check("upstream: example.com", `c.yaml:1: upstream: the address must start with http:// or https://`)
-	check("upstream: 'http://a b'", `c.yaml:1: upstream: not a valid address: invalid character " " in host name`)
+	const notAnAddress = "not a valid address; want https://host/path, with special characters as %XX (a slash in a password is %2F)"
+	check("upstream: 'http://a b'", "c.yaml:1: upstream: "+notAnAddress)
+	check("upstream: https://cms:s3cr/etpw@h/x", "c.yaml:1: upstream: "+notAnAddress)
+	check("hooks: hunter2", "c.yaml:1: hooks: want a list here ([a, b]), not a single value")
+	check("headers: hunter2", "c.yaml:1: headers: want keys and values here, not a single value")
+	check("hooks:\n- secret: {hunter2}", "c.yaml:2: hooks[0].secret: unknown key; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
 	check("upstream: 'https:///x'", `c.yaml:1: upstream: the address has no host`)
 	check("hooks:\n- name: a\n  secret: abc", "c.yaml:3: hooks[0].secret: write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
 	check("hooks:\n- secret: {env: CMSTAP_NOT_SET}", "c.yaml:2: hooks[0].secret: the environment variable CMSTAP_NOT_SET is not set")
-	check("hooks:\n- secret: {vault: x}", "c.yaml:2: hooks[0].secret: unknown key vault; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
+	check("hooks:\n- secret: {vault: x}", "c.yaml:2: hooks[0].secret: unknown key; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
 	check("hooks:\n- secret: {file: /nonexistent}", "c.yaml:2: hooks[0].secret: the secret can not be read: open /nonexistent: no such file or directory")
+	check("hooks: [&w { <<: *w, name: a }]", "c.yaml:1: hooks[0]: an alias inside itself")
+	check("hooks: &a [*a]", "c.yaml:1: hooks[0]: an alias inside itself")
+	check("shape: &a [*a]", "c.yaml:1: shape[0]: an alias inside itself")
+	check("shape: &a { b: { <<: *a } }", "c.yaml:1: shape.b: an alias inside itself")
+	check("headers: { <<: [{a: b}, c] }", "c.yaml:1: headers: want keys and values here, not a single value")
+	check("x-a: &a {}\nheaders: { <<: *a, <<: *a }", "c.yaml:2: headers.<<: given twice; keep one")
+	check(doubling("[*, *]")+"shape: *a20", "c.yaml:4: shape[0][0][0][0][0][0][0][0][1][1][0][1][0][0][0][0][1][0]: too many aliases")
+	check(doubling("{ <<: [*, *] }")+"shape: *a20", "c.yaml:2: shape: too many aliases")
+	check(doubling("[*, *]") + "shape: *a9")
+}
+
+// TestMerge: what is written out wins over what is merged in, wherever the <<
+// stands, and the first map of a list wins over those after it.
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	check := func(value string, want hook, shape ...string) {
+		t.Helper()
+		anchors := "x-a: &a { name: a }\nx-b: &b { tries: 7, name: b }\nx-c: &c { <<: *b, name: c }\n"
+		var c config
+		if err := setting.Decode("c.yaml", []byte(anchors+"hooks: ["+value+"]\nshape: "+value), &c, nil); err != nil {
+			t.Fatal(err)
+		}
+		if c.Hooks[0] != want {
+			t.Errorf("%s: got %+v", value, c.Hooks[0])
+		}
+		var got []string
+		for _, f := range c.Shape.Fields {
+			got = append(got, fmt.Sprint(f.Name, "=", f.Value.Text, f.Value.Value))
+		}
+		if diff := cmp.Diff(shape, got); diff != "" {
+			t.Errorf("%s: %s", value, diff)
+		}
+	}
+	check("{ <<: *b, name: own }", hook{Name: "own", Extra: Extra{7}}, "tries=7", "name=own<nil>")
+	check("{ name: own, <<: *b }", hook{Name: "own", Extra: Extra{7}}, "tries=7", "name=own<nil>")
+	check("{ <<: [*a, *b] }", hook{Name: "a", Extra: Extra{7}}, "name=a<nil>", "tries=7")
+	check("{ <<: [*b, *a] }", hook{Name: "b", Extra: Extra{7}}, "tries=7", "name=b<nil>")
+	check("{ <<: *c }", hook{Name: "c", Extra: Extra{7}}, "tries=7", "name=c<nil>")
+	check("{ <<: { name: in }, tries: 1 }", hook{Name: "in", Extra: Extra{1}}, "name=in<nil>", "tries=1")
+}
+
+// doubling returns anchors a0 to a20: each is the form of the one before twice.
+func doubling(form string) string {
+	text := "x-0: &a0 { k: v }\n"
+	for i := range 20 {
+		text += fmt.Sprintf("x-%d: &a%d %s\n", i+1, i+1, strings.ReplaceAll(form, "*", fmt.Sprintf("*a%d", i)))
+	}
+	return text
 }
 
 func TestValues(t *testing.T) {
@@ -120,13 +173,14 @@ shape: { z: [1, "${a}"], a: { b: null } }
 func TestSecretNeverShows(t *testing.T) {
 	t.Parallel()
 	var h hook
-	text := "name: a\nsecret: { value: hunter2 }"
+	text := "name: &v hunter2\nsecret: { value: *v }\n"
 	if err := setting.Decode("c.yaml", []byte(text), &h, nil); err != nil {
 		t.Fatal(err)
 	}
 	if h.Secret.Reveal() != "hunter2" {
 		t.Fatal("not read")
 	}
+	h.Name = ""
 	for _, form := range []string{"%v", "%+v", "%#v", "%s"} {
 		if got := fmt.Sprintf(form, h); strings.Contains(got, "hunter2") {
 			t.Errorf("%s shows it: %s", form, got)
@@ -150,6 +204,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("listen: a\nhooks: [{name: b}]"))
 	f.Add([]byte("a: &a [*a]"))
 	f.Add([]byte("<<: {<<: 1}"))
+	f.Add([]byte("hooks: [&w { <<: *w, tries: 1 }]"))
+	f.Add([]byte("x-a: &a {tries: 1}\nshape: &b {<<: [*a, *a], c: [*a, *b]}"))
 	f.Fuzz(func(_ *testing.T, text []byte) {
 		var c config
 		_ = setting.Decode("c.yaml", text, &c, nil)

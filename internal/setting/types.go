@@ -79,12 +79,8 @@ type URL struct{ *url.URL }
 func (u *URL) UnmarshalText(text []byte) error {
 	parsed, err := url.Parse(string(text))
 	switch {
-	case err != nil:
-		var cause *url.Error
-		if errors.As(err, &cause) {
-			err = cause.Err // the address itself may hold a secret
-		}
-		return fmt.Errorf("not a valid address: %w", err)
+	case err != nil: // err may quote a part of a password
+		return errors.New("not a valid address; want https://host/path, with special characters as %XX (a slash in a password is %2F)")
 	case parsed.Scheme != "http" && parsed.Scheme != "https":
 		return errors.New("the address must start with http:// or https://")
 	case parsed.Hostname() == "":
@@ -133,7 +129,11 @@ func (d *document) secret(node *yaml.Node, into *Secret, path string) {
 		d.add(node.Line, path, "write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
 		return
 	}
-	from, name := node.Content[0].Value, node.Content[1].Value
+	value := node.Content[1]
+	if value.Kind == yaml.AliasNode {
+		value = value.Alias
+	}
+	from, name := node.Content[0].Value, value.Value
 	switch from {
 	case "env":
 		into.value = os.Getenv(name)
@@ -151,14 +151,14 @@ func (d *document) secret(node *yaml.Node, into *Secret, path string) {
 	case "value":
 		into.value = name
 	default:
-		d.add(node.Line, path, "unknown key %s; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }", from)
+		// the key is not named: in { hunter2 } it is the secret
+		d.add(node.Line, path, "unknown key; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
 	}
 }
 
 // Tree is a piece of YAML kept as it is, keys in their order: a payload
 // template, for example.
 type Tree struct {
-	Line   int
 	Fields []Field // of a mapping
 	Items  []Tree  // of a list
 	Text   string  // of a string
@@ -185,23 +185,19 @@ type Field struct {
 }
 
 func (d *document) tree(node *yaml.Node, into *Tree, path string) {
-	for node.Kind == yaml.AliasNode {
-		node = node.Alias
-	}
-	into.Line = node.Line
 	switch {
 	case node.Kind == yaml.MappingNode:
 		into.Kind = TreeMap
-		d.pairs(node, path, func(key, value *yaml.Node) {
-			field := Field{Name: key.Value}
-			d.tree(value, &field.Value, join(path, key.Value))
+		for _, p := range d.pairs(node, path) {
+			field := Field{Name: p.key.Value}
+			d.branch(p.value, &field.Value, join(path, field.Name))
 			into.Fields = append(into.Fields, field)
-		})
+		}
 	case node.Kind == yaml.SequenceNode:
 		into.Kind = TreeList
 		into.Items = make([]Tree, len(node.Content))
 		for i, item := range node.Content {
-			d.tree(item, &into.Items[i], fmt.Sprintf("%s[%d]", path, i))
+			d.branch(item, &into.Items[i], fmt.Sprintf("%s[%d]", path, i))
 		}
 	case node.Tag == "!!str":
 		into.Kind, into.Text = TreeText, node.Value
@@ -210,5 +206,13 @@ func (d *document) tree(node *yaml.Node, into *Tree, path string) {
 		if err := node.Decode(&into.Value); err != nil {
 			d.add(node.Line, path, "%v", err)
 		}
+	}
+}
+
+// branch reads a part of a tree, which may be an alias.
+func (d *document) branch(node *yaml.Node, into *Tree, path string) {
+	if node, ok := d.enter(node, path); ok {
+		d.tree(node, into, path)
+		d.leave(node)
 	}
 }
