@@ -184,24 +184,41 @@ func openStore(config Config, log *slog.Logger) (*badger.DB, error) {
 	if err := writable(config.Path); err != nil {
 		return nil, fmt.Errorf("outbox.path: the folder %s can not be written: %w", config.Path, err)
 	}
-	db, err := badger.Open(storeOptions(config, log))
-	switch {
-	case err != nil && inUse(config.Path):
+	if err := removeEmpty(config.Path); errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, fmt.Errorf("outbox.path: the folder %s is in use by another process; give each cmstap a folder of its own", config.Path)
-	case err != nil:
+	} else if err != nil {
+		return nil, fmt.Errorf("outbox.path: %w", err)
+	}
+	db, err := badger.Open(storeOptions(config, log))
+	if err != nil {
 		return nil, fmt.Errorf("outbox.path: opening %s: %w", config.Path, err)
 	}
 	return db, nil
 }
 
-// inUse tells whether a process has the folder's lock; Badger's error does not.
-func inUse(path string) bool {
+// removeEmpty removes memory tables without a byte. A kill between the making
+// and the sizing of one leaves it behind, and Badger refuses to open a folder
+// that has one. It holds the folder's lock, the one that Badger takes next;
+// EWOULDBLOCK means that another process has it.
+func removeEmpty(path string) error {
 	folder, err := os.Open(path)
 	if err != nil {
-		return false
+		return err
 	}
 	defer func() { _ = folder.Close() }() // and with it the lock
-	return errors.Is(syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return err
+	}
+	tables, _ := filepath.Glob(filepath.Join(path, "*.mem"))
+	for _, table := range tables {
+		if info, err := os.Stat(table); err != nil || info.Size() > 0 {
+			continue
+		}
+		if err := os.Remove(table); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writable makes the folder if need be and writes and removes a file in it.

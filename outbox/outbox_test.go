@@ -296,3 +296,19 @@ func TestMistakes(t *testing.T) {
 	check("retention: { delivered: 0s }", "c.yaml:1: retention.delivered: must be at least 1m")
 	check("retention: { failed: 59s }", "c.yaml:1: retention.failed: must be at least 1m")
 }
+
+// A kill can leave a memory table without a byte; it must not keep the store
+// from opening.
+func TestEmptyTable(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	s.begin("1")
+	s.must(s.Close())
+	if err := os.WriteFile(filepath.Join(s.config.Path, "00077.mem"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.reopen()
+	if diff := cmp.Diff([]string{"1"}, s.orphanIDs()); diff != "" {
+		t.Error(diff)
+	}
+}
