@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -66,6 +67,7 @@ func need(t *testing.T, tool string) {
 type process struct {
 	command *exec.Cmd
 	lines   chan string // its log, until it ends
+	passed  []string    // what waitLine read and did not return
 	ready   chan bool
 	proxy   string // host:port
 	admin   string
@@ -165,36 +167,42 @@ func (p *process) stop() ([]string, error) {
 }
 
 func (p *process) drain() []string {
-	var lines []string
+	lines := p.passed
 	for line := range p.lines {
 		lines = append(lines, line)
 	}
 	return lines
 }
 
-// waitLine reads the log until a line has all the words.
+// waitLine returns the first line of the log that has all the words and that
+// no earlier call returned: the lines of one event come in no fixed order.
 func (p *process) waitLine(t testing.TB, words ...string) string {
 	t.Helper()
-	timeout := time.After(20 * time.Second)
-	var seen []string
-next:
-	for {
-		select {
-		case <-timeout:
-			t.Fatalf("no line with %q in:\n%s", words, strings.Join(seen, "\n"))
-		case line, open := <-p.lines:
-			if !open {
-				t.Fatalf("the log ended without %q:\n%s", words, strings.Join(seen, "\n"))
-			}
-			seen = append(seen, line)
-			for _, word := range words {
-				if !strings.Contains(line, word) {
-					continue next
-				}
-			}
+	for i, line := range p.passed {
+		if hasAll(line, words) {
+			p.passed = slices.Delete(p.passed, i, i+1)
 			return line
 		}
 	}
+	timeout := time.After(20 * time.Second)
+	for {
+		select {
+		case <-timeout:
+			t.Fatalf("no line with %q in:\n%s", words, strings.Join(p.passed, "\n"))
+		case line, open := <-p.lines:
+			if !open {
+				t.Fatalf("the log ended without %q:\n%s", words, strings.Join(p.passed, "\n"))
+			}
+			if hasAll(line, words) {
+				return line
+			}
+			p.passed = append(p.passed, line)
+		}
+	}
+}
+
+func hasAll(line string, words []string) bool {
+	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(line, word) })
 }
 
 // rss is a figure of /proc/PID/status in bytes: VmRSS or VmHWM.
