@@ -70,7 +70,7 @@ func TestCrashControls(t *testing.T) {
 	control("a refused write becomes an event",
 		"tap.go", "return t.outbox.Drop(ctx, x.Intent.ID)", "x.Outcome = event.Done\n\t\treturn t.commit(ctx, x)")
 	control("intent removed before the commit",
-		"tap.go", "if err := t.outbox.Commit(ctx, x.Intent.ID, captured)", "_ = t.outbox.Drop(ctx, x.Intent.ID)\n\tif err := t.outbox.Commit(ctx, x.Intent.ID, captured)")
+		"tap.go", "if err := t.outbox.Commit(ctx, ", "_ = t.outbox.Drop(ctx, x.Intent.ID)\n\tif err := t.outbox.Commit(ctx, ")
 }
 
 // buildBroken builds a copy of cmstap in which texts of files are replaced.
