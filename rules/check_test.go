@@ -43,6 +43,7 @@ func TestCheck(t *testing.T) {
 	check("PUT", entry, "4", known{4, 5}, 200, sys(5, earlier, later, ""), no) // the next version is another event's
 	check("PUT", entry, "4", known{4, 6}, 200, sys(6, earlier, later, ""), doubt)
 	check("PUT", entry, "4", known{4, 4}, 404, `{"sys":{"type":"Error"}}`, doubt)
+	check("PUT", entry, "4", known{}, 404, `{"sys":{"type":"Error"}}`, no)
 	check("PUT", entry, "4", known{4, 4}, 429, `{"sys":{"type":"Error"}}`, doubt)
 	check("PUT", entry, "4", known{4, 4}, 401, sys(5, earlier, later, ""), doubt)
 	check("PUT", entry, "4", known{4, 4}, 200, `not JSON`, doubt)
@@ -79,6 +80,7 @@ func TestCheck(t *testing.T) {
 	check("DELETE", entry+"/archived", "", known{5, 5}, 200, sys(5, earlier, later, `,"archivedAt":"`+earlier+`"`), no)
 
 	check("DELETE", entry, "", known{5, 5}, 404, ``, yes)
+	check("DELETE", entry, "", known{}, 404, ``, doubt) // it may never have been there
 	check("DELETE", entry, "", known{5, 5}, 200, sys(5, earlier, later, ``), no)
 	check("DELETE", entry, "", known{}, 200, sys(5, later, later, ``), doubt) // it was made anew, perhaps
 
