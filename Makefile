@@ -8,8 +8,8 @@ FUZZTIME ?= 60s
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
 
-crash: ## SIGKILL trials: TRIALS=200 SEED=1
-	CMSTAP_CRASH_TRIALS=$(TRIALS) CMSTAP_CRASH_SEED=$(SEED) go test -count=1 -timeout 60m -run 'TestCrash$$' -v .
+crash: ## SIGKILL trials, without and with a recovery token: TRIALS=200 SEED=1
+	CMSTAP_CRASH_TRIALS=$(TRIALS) CMSTAP_CRASH_SEED=$(SEED) go test -count=1 -timeout 60m -run 'TestCrash(Resolved)?$$' -v .
 
 controls: ## the trials must find a cmstap that begins too late, or ends intents too early
 	CMSTAP_CONTROL_TRIALS=20 go test -count=1 -timeout 60m -run TestCrashControls -v .
