@@ -3,7 +3,7 @@ TRIALS ?= 200
 SEED ?= 1
 FUZZTIME ?= 60s
 
-.PHONY: help crash controls memory fuzz bench
+.PHONY: help crash controls bulk memory fuzz bench
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -13,6 +13,9 @@ crash: ## SIGKILL trials, without and with a recovery token: TRIALS=200 SEED=1
 
 controls: ## the trials must find a cmstap that begins too late, or ends intents too early
 	CMSTAP_CONTROL_TRIALS=20 go test -count=1 -timeout 60m -run TestCrashControls -v .
+
+bulk: ## a large commit, killed before each of its transactions
+	OUTBOX_TEST_STRIDE=1 go test -count=1 -timeout 10m -run TestBulkIsKilled -v ./outbox
 
 memory: ## idle, and with a gibibyte each way
 	go test -count=1 -run TestMemory -v .

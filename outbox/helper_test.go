@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,10 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("OUTBOX_TEST_CHILD"); dir != "" {
+		if step, err := strconv.ParseInt(os.Getenv("OUTBOX_TEST_STEP"), 10, 64); err == nil {
+			bulkChild(dir, step)
+			os.Exit(0)
+		}
 		child(dir)
 	}
 	code := m.Run()
