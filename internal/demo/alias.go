@@ -31,11 +31,11 @@ func (t thing) environment() string {
 // targets of aliases, each with its aliases; and each alias as an environment. The caller holds the lock.
 func (a *ContentAPI) environments(space string) []thing {
 	names := []string{"master"}
-	for _, made := range a.kept("/spaces/" + space + environmentsOf) {
+	for _, made := range a.all("/spaces/" + space + environmentsOf) {
 		names = append(names, made.id)
 	}
 	to := map[string]string{}
-	for _, alias := range a.kept("/spaces/" + space + aliasesOf) {
+	for _, alias := range a.all("/spaces/" + space + aliasesOf) {
 		to[alias.id] = alias.environment()
 		names = append(names, alias.environment(), alias.id)
 	}

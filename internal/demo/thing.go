@@ -170,7 +170,7 @@ func (v visit) content() (map[string]json.RawMessage, *problem) {
 
 // look reads one thing or all of a collection. The caller holds the lock.
 func (a *ContentAPI) look(v visit) (any, *problem) {
-	found := a.kept(a.collection(v))
+	found := a.all(a.collection(v))
 	if v.resource.name == "Environment" {
 		found = a.environments(v.params["space"])
 	}
@@ -190,8 +190,8 @@ func (a *ContentAPI) look(v visit) (any, *problem) {
 	return found[i].document(v), nil
 }
 
-// kept returns what a collection holds, oldest first. The caller holds the lock.
-func (a *ContentAPI) kept(collection string) []thing {
+// all returns what a collection holds, oldest first. The caller holds the lock.
+func (a *ContentAPI) all(collection string) []thing {
 	var found []thing
 	for _, t := range a.things {
 		if t.collection == collection {
