@@ -54,11 +54,13 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 		rules: rules.New(c.dialect, subscribers), outbox: a.outbox, log: log,
 		bestEffort: c.Proxy.Durability == "best_effort",
 	}
-	a.resolver = resolve.New(a.tap.settle, log)
+	a.tap.token = a.tap.rules.Credentials(c.Recovery.Token.Reveal())
+	a.resolver = resolve.New(c.Recovery, a.tap, log)
 	a.tap.resolver = a.resolver
 	a.resolver.AddOrphans(a.outbox.Orphans(), time.Now().UTC())
 	a.sender = sender.New(endpoints, a.outbox, log)
 	a.proxy = proxy.New(c.Proxy, a.tap, log)
+	a.tap.fetch = a.proxy.Fetch
 	if a.admin, err = admin.New(c.Admin, a.ready.Load); err != nil {
 		return nil, errors.Join(err, a.outbox.Close())
 	}

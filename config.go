@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"cmstap/admin"
+	"cmstap/event"
+	"cmstap/internal/resolve"
 	"cmstap/internal/setting"
 	"cmstap/outbox"
 	"cmstap/proxy"
@@ -15,11 +17,15 @@ import (
 
 // Config is the whole config file. Each package owns its part.
 type Config struct {
-	Proxy    proxy.Config  `yaml:"proxy"`
-	Outbox   outbox.Config `yaml:"outbox"`
-	Webhooks []Webhook     `yaml:"webhooks"`
-	Admin    admin.Config  `yaml:"admin"`
-	Log      LogConfig     `yaml:"log"`
+	Proxy    proxy.Config   `yaml:"proxy"`
+	Recovery resolve.Config `yaml:"recovery"`
+	Outbox   outbox.Config  `yaml:"outbox"`
+	// Aliases tells what environment aliases lead to, by space and alias, until
+	// the CMS's answers tell otherwise.
+	Aliases  map[string]map[string]string `yaml:"aliases"`
+	Webhooks []Webhook                    `yaml:"webhooks"`
+	Admin    admin.Config                 `yaml:"admin"`
+	Log      LogConfig                    `yaml:"log"`
 
 	dialect *rules.Dialect
 }
@@ -43,7 +49,7 @@ const maxWebhooks = 1000
 
 func defaultConfig() *Config {
 	return &Config{
-		Proxy: proxy.DefaultConfig(), Outbox: outbox.DefaultConfig(), Admin: admin.DefaultConfig(),
+		Proxy: proxy.DefaultConfig(), Recovery: resolve.DefaultConfig(), Outbox: outbox.DefaultConfig(), Admin: admin.DefaultConfig(),
 		Log: LogConfig{Format: "text", Level: "info"},
 	}
 }
@@ -83,7 +89,9 @@ func (c *Config) override(flags *runCommand, check setting.Check) {
 
 func (c *Config) validate(check setting.Check) {
 	c.Proxy.Validate(check.In("proxy"))
+	c.Recovery.Validate(check.In("recovery"))
 	c.Outbox.Validate(check.In("outbox"))
+	c.Outbox.Links = c.links(check.In("aliases"))
 	c.Admin.Validate(check.In("admin"))
 	c.Log.validate(check.In("log"))
 	var err error
@@ -93,6 +101,20 @@ func (c *Config) validate(check setting.Check) {
 		c.Proxy.Host = c.dialect.Host
 	}
 	c.validateWebhooks(check)
+}
+
+// links are the aliases of the config.
+func (c *Config) links(check setting.Check) event.Links {
+	var links event.Links
+	for space, aliases := range c.Aliases {
+		for alias, target := range aliases {
+			if target == "" || target == alias {
+				check.Add(space+"."+alias, "name the environment that the alias leads to")
+			}
+			links = links.With([]event.Link{{Space: space, Alias: alias, Target: target}})
+		}
+	}
+	return links
 }
 
 func (c *Config) validateWebhooks(check setting.Check) {

@@ -98,6 +98,7 @@ func TestBadUpstream(t *testing.T) {
 		hooks := serve(t, receiver)
 		p := start(t, program, fmt.Sprintf(`
 proxy: { listen: "127.0.0.1:0", upstream: %q, answer_timeout: 300ms }
+recovery: { ask_after: [50ms, 100ms] }
 outbox: { path: %q }
 admin: { listen: "" }
 webhooks: [{ name: all, url: %q, topics: ["*.*"] }]

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cmstap/event"
 	"cmstap/internal/resolve"
 	"cmstap/outbox"
+	"cmstap/proxy"
 	"cmstap/rules"
 
 	"github.com/google/uuid"
@@ -21,25 +23,33 @@ import (
 // forwarded and again before it gets its answer.
 const storeBound = 2 * time.Second
 
+// recallBound is how long a write waits for what is in doubt about its entity.
+const recallBound = time.Second
+
 // tap is the path of a write between the proxy's hops: begin, then, once the
 // forward has ended, derive, match and commit.
 type tap struct {
 	rules      *rules.Rules
 	outbox     *outbox.Outbox
 	resolver   *resolve.Resolver
+	fetch      func(ctx context.Context, path string, headers map[string]string) (proxy.Fetched, error)
+	token      event.Credentials // what recovery.token stands for
 	log        *slog.Logger
 	bestEffort bool
+	retargeted atomic.Int64 // when a write last changed an alias: nanoseconds since 1970
 }
 
 // Classify implements proxy.Tap.
-func (t *tap) Classify(head event.Head) event.Plan { return t.rules.Classify(head) }
+func (t *tap) Classify(head event.Head) event.Plan { return t.rules.Classify(head, t.outbox.Links()) }
 
 // Begin implements proxy.Tap.
-func (t *tap) Begin(intent *event.Intent) error {
+func (t *tap) Begin(x *event.Exchange) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return err
 	}
+	intent := x.Intent
+	t.recall(x)
 	intent.ID, intent.Time = id.String(), time.Now().UTC()
 	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
 	defer cancel()
@@ -58,6 +68,27 @@ func (t *tap) Begin(intent *event.Intent) error {
 	return err
 }
 
+// recall settles what is in doubt about the entity of a write, as far as that
+// goes in a second, and notes the version of its last event.
+func (t *tap) recall(x *event.Exchange) {
+	ctx, cancel := context.WithTimeout(context.Background(), recallBound)
+	defer cancel()
+	t.resolver.Before(ctx, x.Intent.Entity, x.Credentials)
+	x.Intent.Seen = t.seen(x.Intent.Entity)
+}
+
+// seen is the version of an entity's last event; 0 if that is not known.
+func (t *tap) seen(entity string) int64 {
+	if entity == "" {
+		return 0
+	}
+	version, err := t.outbox.Seen(entity)
+	if err != nil {
+		t.log.Error("store", "error", err, "hint", "the last version of an entity can not be read")
+	}
+	return version
+}
+
 // Finish implements proxy.Tap. It waits until the end of the write is stored,
 // storeBound at most; what takes longer, and what is in doubt, is the
 // resolver's.
@@ -68,7 +99,7 @@ func (t *tap) Finish(x *event.Exchange) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
 	defer cancel()
-	err := t.settle(ctx, x)
+	err := t.Settle(ctx, x)
 	switch {
 	case err == nil:
 	case x.Intent.Unrecorded:
@@ -78,9 +109,21 @@ func (t *tap) Finish(x *event.Exchange) {
 	}
 }
 
-// settle stores how a write ended: without an event, or with what it made. It
-// may be repeated.
-func (t *tap) settle(ctx context.Context, x *event.Exchange) error {
+// Observe implements proxy.Tap.
+func (t *tap) Observe(x *event.Exchange) {
+	if x.Intent.Time.UnixNano() < t.retargeted.Load() {
+		return // it may tell of the time before
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
+	defer cancel()
+	if err := t.outbox.Learn(ctx, t.rules.Learn(x)); err != nil {
+		t.log.Warn("store", "error", err, "hint", "what an alias leads to can not be stored; it will be learned again")
+	}
+}
+
+// Settle implements resolve.Tap: it stores how a write ended, without an event
+// or with what it made.
+func (t *tap) Settle(ctx context.Context, x *event.Exchange) error {
 	switch x.Outcome {
 	case event.NotSent, event.Cut, event.Refused:
 		return t.outbox.Drop(ctx, x.Intent.ID)
@@ -101,7 +144,11 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	for _, e := range t.derive(x) {
 		captured = append(captured, t.match(e))
 	}
-	if err := t.outbox.Commit(ctx, x.Intent.ID, captured); err != nil {
+	learned := t.rules.Learn(x)
+	if len(learned) > 0 {
+		t.retargeted.Store(time.Now().UnixNano())
+	}
+	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, learned); err != nil {
 		return err
 	}
 	if len(captured) == 0 {
@@ -117,15 +164,16 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 // derive makes the events of an exchange. If the answer brings the rules down,
 // the request's head alone must do.
 func (t *tap) derive(x *event.Exchange) (events []event.Event) {
+	links := t.outbox.Links()
 	defer func() {
 		if fault := recover(); fault != nil {
 			t.log.Error("panic", "during", "deriving an event", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
 			without := *x
 			without.Answer = event.Copy{Err: "a fault in cmstap; see its log"}
-			events = t.rules.Derive(&without)
+			events = t.rules.Derive(&without, links)
 		}
 	}()
-	return t.rules.Derive(x)
+	return t.rules.Derive(x, links)
 }
 
 // match asks the webhooks which of them want an event.

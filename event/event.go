@@ -43,8 +43,12 @@ type Event struct {
 	// Confirmed is false if nobody saw the CMS accept the write, for example
 	// because cmstap was killed before the answer came.
 	Confirmed bool `json:"confirmed"`
-	// Late is true if a newer version of the entity was seen before.
+	// Late is true if a newer version of the entity was seen before; the
+	// outbox sets it.
 	Late bool `json:"late,omitempty"`
+	// Gone is true if the entity is no more; another one may get its id, and
+	// its versions start anew.
+	Gone bool `json:"gone,omitempty"`
 
 	// Payload is the entity in the CMS's own form: a JSON text, never changed
 	// after it was made. The outbox stores it apart from the rest.
@@ -107,22 +111,36 @@ const (
 // Topic is Type.Action, for example Entry.publish.
 func (e *Event) Topic() string { return e.Type + "." + e.Action }
 
-// Key identifies the entity: space, environment (its target, where that is
-// known), type, id and locale. Events of one key reach a webhook in order.
+// Key identifies the entity, by the environment that an alias leads to where
+// that is known. Events of one key reach a webhook in order.
 func (e *Event) Key() string {
 	environment := e.Environment
-	if e.Target != "" {
+	if environment != "" && e.Target != "" {
 		environment = e.Target
 	}
-	return joined(e.Space, environment, e.Entity.Type, e.Entity.ID, e.Entity.Locale)
+	return Key(e.Space, environment, e.Entity.Type, e.Entity.ID, e.Entity.Locale)
 }
 
+// Address identifies the entity as the caller addressed it: unlike Key it does
+// not change when an alias does.
+func (e *Event) Address() string {
+	return Key(e.Space, e.Environment, e.Entity.Type, e.Entity.ID, e.Entity.Locale)
+}
+
+// Key joins what identifies an entity.
+func Key(space, environment, typ, id, locale string) string {
+	return joined(space, environment, typ, id, locale)
+}
+
+// KeysOf is what the keys of all entities of an environment start with.
+func KeysOf(p Place) string { return joined(p.Space, p.Name) }
+
 // NewID returns an event's id: the SHA-256, in lower-case hex, over the
-// intent's id, the topic, the entity's key and the occurrence (0 for the first
-// such event of an exchange). The answer, a restart and a replay give the
-// same id.
-func NewID(intent, topic, key string, occurrence int) string {
-	sum := sha256.Sum256([]byte(joined(intent, topic, key, strconv.Itoa(occurrence))))
+// intent's id, the topic, the entity's address and the occurrence (0 for the
+// first such event of an exchange). The answer, a restart and a replay give
+// the same id.
+func NewID(intent, topic, address string, occurrence int) string {
+	sum := sha256.Sum256([]byte(joined(intent, topic, address, strconv.Itoa(occurrence))))
 	return hex.EncodeToString(sum[:])
 }
 

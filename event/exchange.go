@@ -30,8 +30,11 @@ func (c Class) String() string { return [...]string{"pass", "observe", "write"}[
 // Plan is what rules decided about a request from its head alone.
 type Plan struct {
 	Class  Class
-	Intent *Intent // for a Write: all but ID and Time
-	Judge  Judge   // for a Write
+	Intent *Intent // unless it is to Pass: all but ID and Time
+	Judge  Judge   // unless it is to Pass
+	// Credentials names the request headers of a Write that let its caller
+	// read. They are kept in memory, to ask the CMS if the outcome is in doubt.
+	Credentials []string
 }
 
 // Judge tells what an answer's status means for a write. It never looks at
@@ -57,6 +60,11 @@ type Intent struct {
 	Method  string    `json:"method"`
 	Path    string    `json:"path"` // as sent, without the query
 	Route   string    `json:"route"`
+	// Entity is the entity's Key as far as the head gives it; "" if the CMS
+	// chooses the id.
+	Entity string `json:"entity,omitempty"`
+	// Seen is the version of the entity's last event; 0 if there is none.
+	Seen int64 `json:"seen,omitempty"`
 	// Headers holds the request headers that the dialect asks for, by the
 	// names it gives them ("version"); never a credential.
 	Headers     map[string]string `json:"headers,omitempty"`
@@ -84,13 +92,20 @@ func (o Outcome) String() string {
 	return [...]string{"unknown", "not_sent", "cut", "refused", "done"}[o]
 }
 
-// Exchange is one write as far as it was seen.
+// Exchange is one request as far as it was seen.
 type Exchange struct {
 	Intent  *Intent
 	Outcome Outcome
 	Status  int // 0 if there was no answer
 	Answer  Copy
 	Time    time.Time // when the answer was complete, or the doubt arose; UTC
+	// Credentials are the headers of a write that let its caller read.
+	Credentials Credentials
+	// Resolved is set if nobody saw the answer, but the entity showed later
+	// that the write was done. Answer is the entity as it was read then, and
+	// Version the one that the write made, if that is known.
+	Resolved bool
+	Version  int64
 }
 
 // Copy is a bounded copy of a body, its content coding undone.
@@ -98,3 +113,26 @@ type Copy struct {
 	Bytes []byte
 	Err   string // why Bytes is not the whole body, "" if it is
 }
+
+// Finding is an entity as it was read to settle a doubt.
+type Finding struct {
+	Status int // of the CMS's answer
+	Entity Copy
+	// Began is when the write began by the CMS's clock, or a little earlier;
+	// zero if that is not known.
+	Began time.Time
+	// Seen is the version of the last event of the entity; 0 if there is none.
+	Seen int64
+}
+
+// Credentials are headers that must not be kept on disk or shown.
+type Credentials map[string]string
+
+// String returns "<secret>".
+func (Credentials) String() string { return "<secret>" }
+
+// GoString returns "<secret>" for %#v.
+func (Credentials) GoString() string { return "<secret>" }
+
+// MarshalText returns "<secret>", so that no encoder shows the values.
+func (Credentials) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }

@@ -49,18 +49,23 @@ const (
 )
 
 // Commit stores the events of one exchange, the deliveries they are wanted
-// for, and the removal of the intent: all or nothing. Events that are stored
-// already are skipped. When Commit returns nil everything is durable and
-// senders have been woken. A delivery for a webhook that Open was never told of
-// is an error.
-func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.Captured) error {
+// for, what was learned of aliases, and the removal of the intent: all or
+// nothing. Events that are stored already are skipped. When Commit returns nil
+// everything is durable and senders have been woken. A delivery for a webhook
+// that Open was never told of is an error.
+func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.Captured, learned []event.Link) error {
 	if err := o.knowsAll(captured); err != nil {
 		return err
 	}
+	news, err := o.prepare(ctx, learned)
+	if err != nil {
+		return err
+	}
+	end := func(b *batch) { b.learn(news); b.endIntent(intentID) }
 	records := pack(captured)
 	keys, bytes := measure(records)
 	if keys <= maxKeys && bytes <= pieceSize {
-		return o.place(ctx, intentID, records, nil)
+		return o.place(ctx, end, records, nil)
 	}
 	select {
 	case o.large <- struct{}{}:
@@ -74,9 +79,9 @@ func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.C
 	}
 	parts := split(records)
 	if len(parts) == 1 {
-		return o.place(ctx, intentID, records, uploads)
+		return o.place(ctx, end, records, uploads)
 	}
-	return o.commitParts(ctx, intentID, parts, uploads)
+	return o.commitParts(ctx, intentID, end, parts, uploads)
 }
 
 // knowsAll refuses a commit that could never be placed before any of it is
@@ -93,11 +98,11 @@ func (o *Outbox) knowsAll(captured []event.Captured) error {
 }
 
 // place makes records visible in one transaction.
-func (o *Outbox) place(ctx context.Context, intentID string, records []record, uploads [][]byte) error {
+func (o *Outbox) place(ctx context.Context, end func(*batch), records []record, uploads [][]byte) error {
 	return o.submit(ctx, func(b *batch) {
 		b.placeAll(records)
 		b.deleteAll(uploads)
-		b.endIntent(intentID)
+		end(b)
 	})
 }
 
@@ -205,9 +210,9 @@ func split(records []record) [][]record {
 }
 
 // commitParts stores what is too large for one transaction: first the parts,
-// then, in one transaction, the word that they are complete and the removal of
-// the intent. From there on a restart finishes the job.
-func (o *Outbox) commitParts(ctx context.Context, intentID string, parts [][]record, uploads [][]byte) error {
+// then, in one transaction, the word that they are complete and the end of the
+// intent. From there on a restart finishes the job.
+func (o *Outbox) commitParts(ctx context.Context, intentID string, end func(*batch), parts [][]record, uploads [][]byte) error {
 	for n, part := range parts {
 		text := encode(part)
 		if err := o.submit(ctx, func(b *batch) { b.set(partKey(intentID, n), text) }); err != nil {
@@ -217,7 +222,7 @@ func (o *Outbox) commitParts(ctx context.Context, intentID string, parts [][]rec
 	return o.submit(ctx, func(b *batch) {
 		b.set(finishKey(intentID), be.AppendUint32(nil, uint32(len(parts))))
 		b.deleteAll(uploads)
-		b.endIntent(intentID)
+		end(b)
 		b.after = append(b.after, o.finishOrRetry)
 	})
 }
@@ -342,6 +347,7 @@ func (b *batch) place(r record) {
 	seq := b.o.seq
 	stored := eventRecord{Event: r.Event, Pieces: r.Pieces, Hash: r.Hash}
 	stored.Seq = seq
+	stored.Late = b.remember(&stored.Event, seq)
 	for _, want := range r.Want {
 		q := b.o.hooks[want.Webhook]
 		if q == nil {

@@ -90,7 +90,7 @@ func (s *store) begin(id string) {
 // commit stores events for all webhooks.
 func (s *store) commit(intent string, events ...event.Event) {
 	s.t.Helper()
-	s.must(s.Commit(s.t.Context(), intent, wanted(events, s.hooks...)))
+	s.must(s.Commit(s.t.Context(), intent, wanted(events, s.hooks...), nil))
 }
 
 func wanted(events []event.Event, hooks ...string) []event.Captured {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"time"
 
+	"cmstap/event"
+
 	"github.com/dgraph-io/badger/v4"
 )
 
@@ -27,6 +29,8 @@ import (
 //	u name                            the ids of events whose pieces are under way: swept if the commit never came
 //	s intent n4                       part n of a commit that is too large for one transaction
 //	f intent                          count4: the parts of that commit are complete; place them
+//	v entity key                      state: the version of the entity's last event
+//	l space and alias                 event.Link: what an alias leads to
 //
 // Times are milliseconds since 1970, UTC. entity8 are the first bytes of the
 // SHA-256 of an event's key; a collision only makes two entities wait for each
@@ -45,6 +49,8 @@ const (
 	tagUpload  = 'u'
 	tagPart    = 's'
 	tagFinish  = 'f'
+	tagState   = 'v'
+	tagLink    = 'l'
 )
 
 var be = binary.BigEndian
@@ -56,6 +62,10 @@ func uploadKey(name string) []byte      { return append([]byte{tagUpload}, name.
 func finishKey(intent string) []byte    { return append([]byte{tagFinish}, intent...) }
 func orderPrefix(webhook uint32) []byte { return be.AppendUint32([]byte{tagOrder}, webhook) }
 func duePrefix(webhook uint32) []byte   { return be.AppendUint32([]byte{tagDue}, webhook) }
+
+func stateKey(entity string) []byte { return append([]byte{tagState}, entity...) }
+
+func linkKey(p event.Place) []byte { return append([]byte{tagLink}, event.KeysOf(p)...) }
 
 func partKey(intent string, n int) []byte {
 	return be.AppendUint32(append([]byte{tagPart}, intent...), uint32(n))

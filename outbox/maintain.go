@@ -130,7 +130,7 @@ func (c *collector) events(txn *badger.Txn, before time.Time, dead map[uint64]in
 	})
 }
 
-// addEvent collects an event. The head goes last: what a crash interrupts is
+// addEvent collects an event, and its entity's state if it made that. The head goes last: what a crash interrupts is
 // found again by it.
 func (c *collector) addEvent(txn *badger.Txn, item *badger.Item, stored *eventRecord) {
 	if stored.Pieces > 0 {
@@ -139,6 +139,7 @@ func (c *collector) addEvent(txn *badger.Txn, item *badger.Item, stored *eventRe
 			return true
 		})
 	}
+	c.addState(txn, stored)
 	c.keys = append(c.keys, idKey(stored.ID))
 	c.add(item)
 }

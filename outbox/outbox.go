@@ -51,6 +51,8 @@ type Config struct {
 	MaxOpen   int          `yaml:"max_open"`
 	Retention Retention    `yaml:"retention"`
 	MaxSize   setting.Size `yaml:"max_size"`
+	// Links are the aliases that the config tells of.
+	Links event.Links `yaml:"-"`
 }
 
 // Retention says how long what is done with is kept.
@@ -108,6 +110,7 @@ type Outbox struct {
 	orphans []event.Intent
 	open    atomic.Int64  // open intents
 	large   chan struct{} // held by the one large commit that may run
+	links   atomic.Pointer[event.Links]
 
 	// The committer's own.
 	seq      uint64 // the last one given
@@ -259,6 +262,9 @@ func (o *Outbox) load(webhooks []string) error {
 	}
 	err := o.db.View(func(txn *badger.Txn) error {
 		o.seq = lastSeq(txn)
+		if err := o.loadLinks(txn); err != nil {
+			return err
+		}
 		return o.loadOrphans(txn)
 	})
 	if err != nil {

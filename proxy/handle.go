@@ -41,11 +41,30 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 	switch {
 	case err != nil:
 		p.cutShort(ctx, err)
-	case plan.Class != event.Write:
+	case plan.Class == event.Observe:
+		p.observe(ctx, t, up, plan)
+	case plan.Class == event.Pass:
 		p.pass(ctx, t, up)
-	case p.begin(ctx, plan.Intent):
-		p.write(ctx, t, up, plan)
+	default:
+		x := &event.Exchange{Intent: plan.Intent, Credentials: credentials(requestHeaders{in, named}, plan.Credentials)}
+		if p.begin(ctx, x) {
+			p.write(ctx, t, up, x, plan.Judge)
+		}
 	}
+}
+
+// credentials copies the headers that let a caller read.
+func credentials(headers requestHeaders, names []string) event.Credentials {
+	var found event.Credentials
+	for _, name := range names {
+		if value := headers.Get(name); value != "" {
+			if found == nil {
+				found = event.Credentials{}
+			}
+			found[name] = value
+		}
+	}
+	return found
 }
 
 // incoming takes the client's body. A small one is read whole first; a large
@@ -70,10 +89,10 @@ func (p *Proxy) incoming(ctx *fasthttp.RequestCtx, t *trip) (*upload, error) {
 }
 
 // begin has the intent recorded, or refuses the request.
-func (p *Proxy) begin(ctx *fasthttp.RequestCtx, intent *event.Intent) bool {
-	err := p.tap.Begin(intent)
+func (p *Proxy) begin(ctx *fasthttp.RequestCtx, x *event.Exchange) bool {
+	err := p.tap.Begin(x)
 	if err != nil {
-		p.log.Error("refused", "error", err, "method", intent.Method, "path", intent.Path,
+		p.log.Error("refused", "error", err, "method", x.Intent.Method, "path", x.Intent.Path,
 			"hint", "the write was not forwarded: it could not be recorded (proxy.durability, outbox)")
 		p.say(ctx, fasthttp.StatusServiceUnavailable, "the write can not be recorded now and was not sent to the CMS; try again")
 	}
@@ -94,8 +113,7 @@ func (p *Proxy) pass(ctx *fasthttp.RequestCtx, t *trip, up *upload) {
 }
 
 // write forwards a write and replies once the tap has finished with it.
-func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, plan event.Plan) {
-	x := &event.Exchange{Intent: plan.Intent}
+func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, x *event.Exchange, judge event.Judge) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			if x.Time.IsZero() { // not finished yet: nobody knows what the CMS did
@@ -113,7 +131,7 @@ func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, plan event.
 	}
 	x.Status = t.answer.StatusCode()
 	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
-	conclude := func(copied *boundedCopy, broke error) { p.conclude(x, plan.Judge, copied, coding, broke) }
+	conclude := func(copied *boundedCopy, broke error) { p.conclude(x, judge, copied, coding, broke) }
 	if t.body == nil {
 		conclude(&boundedCopy{}, nil)
 		p.replyHeader(ctx, t)

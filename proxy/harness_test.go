@@ -50,6 +50,7 @@ func TestMain(m *testing.M) {
 type fakeTap struct {
 	begin    func(*event.Intent) error
 	finish   func(*event.Exchange)
+	observe  func(*event.Exchange)
 	classify func(event.Head)
 	begun    atomic.Int64
 	ended    atomic.Int64
@@ -79,9 +80,15 @@ func (restJudge) Judge(status int) event.Verdict {
 	return event.Doubt
 }
 
-func (f *fakeTap) Begin(intent *event.Intent) error {
+func (f *fakeTap) Observe(x *event.Exchange) {
+	if f.observe != nil {
+		f.observe(x)
+	}
+}
+
+func (f *fakeTap) Begin(x *event.Exchange) error {
 	if f.begin != nil {
-		if err := f.begin(intent); err != nil {
+		if err := f.begin(x.Intent); err != nil {
 			return err
 		}
 	}

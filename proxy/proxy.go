@@ -28,12 +28,15 @@ import (
 type Tap interface {
 	// Classify says from the head alone what a request means.
 	Classify(head event.Head) event.Plan
-	// Begin makes an intent durable before its request is forwarded; it sets
-	// its id and time. After an error the request must not be forwarded.
-	Begin(intent *event.Intent) error
+	// Begin makes a write's intent durable before it is forwarded; it sets the
+	// intent's id and time. After an error it must not be forwarded.
+	Begin(x *event.Exchange) error
 	// Finish takes how the forward ended. When it returns the answer may go
 	// out. It is called once for every Begin that returned nil.
 	Finish(x *event.Exchange)
+	// Observe takes the whole answer of a request that is only observed, after
+	// it went out.
+	Observe(x *event.Exchange)
 }
 
 // Config is the part proxy of the config file.
@@ -148,13 +151,17 @@ type Proxy struct {
 	pool     *fasthttp.HostClient
 	listener net.Listener
 	conns    *openConns
+	observed chan struct{} // one for each answer that is being observed
 	basePath string
 	host     string // the Host header for the CMS; "" keeps the client's
 }
 
 // New returns a proxy for a validated config.
 func New(config Config, tap Tap, log *slog.Logger) *Proxy {
-	p := &Proxy{config: config, tap: tap, log: log, basePath: strings.TrimSuffix(config.Upstream.EscapedPath(), "/")}
+	p := &Proxy{
+		config: config, tap: tap, log: log, basePath: strings.TrimSuffix(config.Upstream.EscapedPath(), "/"),
+		observed: make(chan struct{}, maxObserved),
+	}
 	if config.Host != "preserve" {
 		p.host = config.Upstream.Host
 	}

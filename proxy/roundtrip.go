@@ -27,6 +27,7 @@ type trip struct {
 	answer *fasthttp.Response // its header; set if err is nil
 	body   *answerBody        // nil if there is none
 	early  bool               // the CMS answered or failed before it had the whole request
+	until  time.Time          // when to give up, besides the timeouts; zero for never
 	// outcome is NotSent, Cut or Unknown if err is set, and only then.
 	outcome event.Outcome
 	err     error
@@ -137,7 +138,15 @@ func (p *Proxy) writeRequest(t *trip, conn *watchedConn, up *upload) error {
 		_ = conn.Close()
 		return err
 	}
-	return errors.Join(err, conn.SetReadDeadline(time.Now().Add(p.config.AnswerTimeout.Std())))
+	return errors.Join(err, conn.SetReadDeadline(t.sooner(time.Now().Add(p.config.AnswerTimeout.Std()))))
+}
+
+// sooner is the time, or the one at which the trip is given up.
+func (t *trip) sooner(than time.Time) time.Time {
+	if !t.until.IsZero() && t.until.Before(than) {
+		return t.until
+	}
+	return than
 }
 
 // readHeader reads until the final header; interim ones (1xx) are skipped.

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"cmstap/event"
 	"cmstap/internal/expression"
@@ -12,37 +13,40 @@ import (
 
 // Derive returns the events of an exchange. One that is in doubt gives
 // unconfirmed events. An exchange that the dialect does not know (any more)
-// gives none.
-func (r *Rules) Derive(x *event.Exchange) []event.Event {
+// gives none. Links are what is known of aliases.
+func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
 	route, params := r.dialect.find(x.Intent.Method, x.Intent.Path)
 	if route == nil {
 		return nil
 	}
-	return []event.Event{r.dialect.derive(x, route, params)}
+	return []event.Event{r.dialect.derive(x, route, params, links)}
 }
 
 // derive makes the event of a route: first who and what, then what follows
 // from that.
-func (d *Dialect) derive(x *event.Exchange, r *route, params map[string]string) event.Event {
+func (d *Dialect) derive(x *event.Exchange, r *route, params map[string]string, links event.Links) event.Event {
 	response, status, problem := answerOf(x)
 	roots := map[string]any{"path": params, "header": x.Intent.Headers, "status": status, "response": response}
 	v := &values{scope: expression.NewScope(roots), response: response}
 
 	e := event.Event{
-		Time: x.Time.UTC(), Type: r.typ, Confirmed: x.Outcome == event.Done, PayloadError: problem,
+		Time: x.Time.UTC(), Type: r.typ, Confirmed: x.Outcome == event.Done, PayloadError: problem, Gone: r.config.Gone,
 		Request: event.Request{
 			Method: x.Intent.Method, Path: x.Intent.Path, ID: x.Intent.ID,
 			Traceparent: x.Intent.Traceparent, UserAgent: x.Intent.UserAgent,
 		},
 	}
 	r.event.fill(&e, v)
+	if x.Resolved {
+		e.Entity.Version = x.Version
+	}
+	follow(&e, links)
 	e.Action = r.action(v.scope)
-	e.ID = event.NewID(x.Intent.ID, e.Topic(), e.Key(), 0)
+	e.ID = event.NewID(x.Intent.ID, e.Topic(), e.Address(), 0)
 
 	maps.Copy(roots, map[string]any{
 		"set": r.set, "type": e.Type, "action": e.Action, "topic": e.Topic(), "entity": document(e.Entity, ""), "id": e.ID,
-		"time":   e.Time.Format("2006-01-02T15:04:05.000Z07:00"),
-		"before": expression.Document{Why: "the state before is not known"},
+		"time": timestamp(e.Time), "before": expression.Document{Why: "the state before is not known"},
 	})
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment})
 	v.scope = expression.NewScope(roots)
@@ -50,6 +54,17 @@ func (d *Dialect) derive(x *event.Exchange, r *route, params map[string]string) 
 	e.Native = d.Native.fill(v)
 	return e
 }
+
+// follow says which environment the event's is an alias of, if it is one.
+func follow(e *event.Event, links event.Links) {
+	if target := links.Resolve(e.Space, e.Environment); target != e.Environment {
+		e.Alias, e.Target = e.Environment, target
+	}
+}
+
+// timestamp writes a time as CMSes do, in UTC with milliseconds; such texts
+// compare as the times do.
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
 // answerOf is the answer as expressions see it: only one that says that the
 // write happened counts, else the status is 0. Problem says why such an answer
@@ -59,6 +74,8 @@ func answerOf(x *event.Exchange) (response expression.Document, status int, prob
 		return expression.Document{Why: "no answer was seen"}, 0, ""
 	}
 	switch {
+	case x.Resolved && x.Answer.Err != "":
+		return expression.Document{Why: x.Answer.Err}, x.Status, ""
 	case x.Answer.Err != "":
 		problem = x.Answer.Err
 	case len(x.Answer.Bytes) == 0:

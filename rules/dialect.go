@@ -32,10 +32,19 @@ type Dialect struct {
 	Event     eventConfig              `yaml:"event"`
 	Payloads  map[string]setting.Tree  `yaml:"payloads"`
 	Native    nativeConfig             `yaml:"native"`
+	Links     []linkConfig             `yaml:"links"`
+	// Credentials names the request headers that let a caller read, and Token
+	// what recovery.token becomes.
+	Credentials []string               `yaml:"credentials"`
+	Token       map[string]string      `yaml:"token"`
+	Checks      map[string]checkConfig `yaml:"checks"`
 
 	skip     *expression.Program
 	routes   map[string][]*route // by method
 	payloads map[string]*node
+	links    []linkConfig
+	token    map[string]template
+	checks   map[string]*checkConfig
 }
 
 type resource struct {
@@ -55,6 +64,10 @@ type routeConfig struct {
 	Action  string         `yaml:"action"`
 	Actions []actionConfig `yaml:"actions"`
 	Payload string         `yaml:"payload"`
+	// Check names how a doubt is settled; without one, doubts stay.
+	Check string `yaml:"check"`
+	// Gone says that the entity is no more afterwards.
+	Gone bool `yaml:"gone"`
 }
 
 type actionConfig struct {
@@ -119,7 +132,10 @@ func LoadDialect(name string) (*Dialect, error) {
 
 // ParseDialect reads a dialect. The error is setting.Problems.
 func ParseDialect(file string, text []byte) (*Dialect, error) {
-	d := &Dialect{Host: "upstream", routes: map[string][]*route{}, payloads: map[string]*node{}}
+	d := &Dialect{
+		Host: "upstream", routes: map[string][]*route{}, payloads: map[string]*node{},
+		token: map[string]template{}, checks: map[string]*checkConfig{},
+	}
 	if err := setting.Decode(file, text, d, d.compile); err != nil {
 		return nil, err
 	}
@@ -150,6 +166,15 @@ func (d *Dialect) compile(check setting.Check) {
 	}
 	for name, tree := range d.Payloads {
 		d.payloads[name] = compileTree(check.In("payloads."+name), tree)
+	}
+	for name, c := range d.Checks {
+		d.checks[name] = compileCheck(check.In("checks."+name), c)
+	}
+	for name, text := range d.Token {
+		d.token[name] = compileTemplate(check, "token."+name, text, []string{"token"})
+	}
+	for i, c := range d.Links {
+		d.links = append(d.links, compileLink(check.In(indexed("links", i)), c))
 	}
 	for name, routes := range d.Routes {
 		for i := range routes {
@@ -187,6 +212,9 @@ func (d *Dialect) compileRoute(check setting.Check, r *routeConfig) {
 	}
 	if r.Payload != "" && d.payloads[r.Payload] == nil {
 		check.Add("payload", "there is no payload %q under payloads", r.Payload)
+	}
+	if r.Check != "" && d.checks[r.Check] == nil {
+		check.Add("check", "there is no check %q under checks", r.Check)
 	}
 	compileActions(check, r)
 }
@@ -293,8 +321,11 @@ type route struct {
 	event   *eventConfig
 }
 
-// Refusals among the 5xx statuses; net/http stays out of this package.
+// Statuses that mean something by themselves; net/http stays out of this
+// package.
 const (
+	statusOK                 = 200
+	statusNotFound           = 404
 	statusNotImplemented     = 501
 	statusServiceUnavailable = 503
 )

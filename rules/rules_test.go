@@ -40,7 +40,7 @@ var at = time.Date(2026, 1, 2, 3, 10, 0, 0, time.UTC)
 
 // exchange classifies a request and answers it; nil if it is no write.
 func exchange(r *rules.Rules, method, path string, h headers, status int, answer string) *event.Exchange {
-	plan := r.Classify(event.Head{Method: method, Path: path, Headers: h})
+	plan := r.Classify(event.Head{Method: method, Path: path, Headers: h}, nil)
 	if plan.Class != event.Write {
 		return nil
 	}
@@ -64,7 +64,7 @@ func topics(r *rules.Rules, method, path string, h headers, status int) []string
 		return nil
 	}
 	var list []string
-	for _, e := range r.Derive(x) {
+	for _, e := range r.Derive(x, nil) {
 		list = append(list, e.Topic())
 	}
 	return list
@@ -113,6 +113,7 @@ func TestWhatARequestMeans(t *testing.T) {
 	check("PUT", "/spaces/s/environments/e/locales/x", v1, 200)
 	check("PUT", "/spaces/s/environments/e/releases/r/entries/x", v1, 200, "ReleaseEntry.save")
 	check("PUT", "/spaces/s/environments/e/releases/r/published", v1, 202, "ReleaseAction.create")
+	check("PATCH", "/spaces/s/environments/e/releases/r/entries/x", v1, 200, "ReleaseEntry.save")
 	check("POST", "/spaces/s/environments/e/releases/r/validate", nil, 200)
 	check("PUT", "/spaces/s/environment_aliases/a", nil, 200, "EnvironmentAlias.create")
 	check("PUT", "/spaces/s/environment_aliases/a", v1, 200, "EnvironmentAlias.change_target")
@@ -138,7 +139,7 @@ func TestWhatARequestMeans(t *testing.T) {
 func TestClassifyPassAllocatesNothing(t *testing.T) {
 	r := rules.New(contentful(t), nil)
 	head := event.Head{Method: "PUT", Path: "/spaces/s/environments/v1.2/locales/en", Headers: headers{}}
-	if got := testing.AllocsPerRun(100, func() { r.Classify(head) }); got != 0 {
+	if got := testing.AllocsPerRun(100, func() { r.Classify(head, nil) }); got != 0 {
 		t.Errorf("%v allocations", got)
 	}
 }
@@ -230,7 +231,7 @@ func vendorTopics(r *rules.Rules, method, path string, h headers, status int) []
 		return nil
 	}
 	var list []string
-	for _, e := range r.Derive(x) {
+	for _, e := range r.Derive(x, nil) {
 		for _, h := range e.Native.Headers {
 			if h.Name == "X-Contentful-Topic" {
 				list = append(list, h.Value)
@@ -264,7 +265,7 @@ func TestWebhookSamples(t *testing.T) {
 		}
 		r := rules.New(contentful(t), nil)
 		x := exchange(r, sample.CausedBy.Method, sample.CausedBy.Path, sample.CausedBy.Headers, status, answer(string(sample.Request.Body)))
-		e := r.Derive(x)[0]
+		e := r.Derive(x, nil)[0]
 		var want, got any
 		_ = json.Unmarshal(sample.Request.Body, &want)
 		if err := json.Unmarshal(e.Payload, &got); err != nil {
@@ -322,7 +323,7 @@ func TestEvent(t *testing.T) {
 	r := rules.New(contentful(t), nil)
 	derive := func(method, path string, h headers, status int, answer string) event.Event {
 		t.Helper()
-		return r.Derive(exchange(r, method, path, h, status, answer))[0]
+		return r.Derive(exchange(r, method, path, h, status, answer), nil)[0]
 	}
 	const entry = `{"sys":{"id":"x","version":7,"contentType":{"sys":{"id":"post"}},"updatedBy":{"sys":{"id":"u"}}},"fields":{"n":9007199254740993}}`
 	if dotted := derive("PUT", "/spaces/s/y/../entries/x", nil, 200, ""); dotted.Space != "s" || dotted.Entity.ID != "x" {
@@ -377,7 +378,7 @@ func TestResourceEvent(t *testing.T) {
 	r := rules.New(contentful(t), nil)
 	derive := func(method, path string, status int, answer string) event.Event {
 		t.Helper()
-		return r.Derive(exchange(r, method, path, nil, status, answer))[0]
+		return r.Derive(exchange(r, method, path, nil, status, answer), nil)[0]
 	}
 	payload := func(e event.Event, want string) {
 		t.Helper()
@@ -402,6 +403,10 @@ func TestResourceEvent(t *testing.T) {
 	scheduled := derive("PUT", "/spaces/s/scheduled_actions/a", 200, `{"sys":{"id":"a"},"environment":{"sys":{"id":"staging"}}}`)
 	if scheduled.Environment != "staging" || scheduled.EnvironmentUnseen != "" {
 		t.Errorf("got %+v", scheduled)
+	}
+	copied := derive("PUT", "/spaces/s/environments/e/releases/r/entries/x", 200, `{"sys":{"id":"x","version":9}}`)
+	if copied.Entity.Version != 0 || copied.Entity.ID != "x" || copied.Environment != "e" {
+		t.Errorf("got %+v", copied)
 	}
 	if orphan := derive("PUT", "/spaces/s/scheduled_actions/a", 0, ""); orphan.Environment != "" || !strings.Contains(orphan.EnvironmentUnseen, "no answer") {
 		t.Errorf("got %+v", orphan)
@@ -557,7 +562,7 @@ func FuzzDerive(f *testing.F) {
 		if x == nil {
 			return
 		}
-		for _, e := range r.Derive(x) {
+		for _, e := range r.Derive(x, nil) {
 			if !json.Valid(e.Payload) {
 				t.Errorf("not JSON: %q", e.Payload)
 			}
@@ -570,7 +575,7 @@ func BenchmarkClassifyPass(b *testing.B) {
 	head := event.Head{Method: "PUT", Path: "/spaces/s/environments/master/locales/en", Headers: headers{}}
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Classify(head)
+		r.Classify(head, nil)
 	}
 }
 
@@ -580,6 +585,6 @@ func BenchmarkDerive(b *testing.B) {
 	x := exchange(r, "PUT", "/spaces/s/environments/master/entries/x", headers{}, 200, answer)
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Derive(x)
+		r.Derive(x, nil)
 	}
 }

@@ -3,8 +3,10 @@ package resolve_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,15 +18,76 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// house stands for the rest of the program: it has orders about what to say.
+type house struct {
+	settle  func(*event.Exchange) error
+	askable bool
+	verdict func(*event.Exchange) event.Verdict
+
+	mu      sync.Mutex
+	start   time.Time
+	settled []string // id, outcome and, of what was asked about, the second
+	asked   []string // id, second and credentials
+}
+
+func (h *house) Settle(_ context.Context, x *event.Exchange) error {
+	if h.settle != nil {
+		if err := h.settle(x); err != nil {
+			return err
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	text := x.Intent.ID + " " + x.Outcome.String()
+	if h.askable {
+		text += " " + h.second()
+	}
+	h.settled = append(h.settled, text)
+	return nil
+}
+
+func (h *house) second() string { return time.Since(h.start).Truncate(time.Second).String() }
+
+func (h *house) Askable(*event.Exchange) bool { return h.askable }
+
+func (h *house) Ask(_ context.Context, x *event.Exchange, with event.Credentials) (event.Verdict, *event.Exchange) {
+	h.mu.Lock()
+	h.asked = append(h.asked, fmt.Sprintf("%s %s %s", x.Intent.ID, h.second(), with["Authorization"]))
+	h.mu.Unlock()
+	verdict := h.verdict(x)
+	done := *x
+	if verdict == event.Accepted {
+		done.Outcome = event.Done
+	}
+	return verdict, &done
+}
+
+// run runs a resolver until the end of do.
+func (h *house) run(t *testing.T, log *testlog.Log, do func(*resolve.Resolver)) {
+	h.start = time.Now()
+	r := resolve.New(resolve.DefaultConfig(), h, log.Logger())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	do(r)
+	cancel()
+	<-done
+}
+
+func doubt(id, entity string) *event.Exchange {
+	return &event.Exchange{Intent: &event.Intent{ID: id, Entity: entity}, Credentials: event.Credentials{"Authorization": "of-" + id}}
+}
+
 // TestResolve: everything is settled, again until that works, and what can not
 // be settled keeps nothing else waiting.
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var settled []string
+		var mu sync.Mutex
 		sick := 3
-		log := &testlog.Log{}
-		r := resolve.New(func(_ context.Context, x *event.Exchange) error {
+		h := &house{settle: func(x *event.Exchange) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if sick > 0 {
 				sick--
 				return errors.New("the disk is full")
@@ -32,20 +95,17 @@ func TestResolve(t *testing.T) {
 			if x.Intent.ID == "bad" {
 				return errors.New("can not be stored")
 			}
-			settled = append(settled, x.Intent.ID+" "+x.Outcome.String())
 			return nil
-		}, log.Logger())
-		r.AddOrphans([]event.Intent{{ID: "bad"}, {ID: "a"}, {ID: "b"}}, time.Now())
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { defer close(done); r.Run(ctx) }()
-		synctest.Wait()
-		r.Add(&event.Exchange{Intent: &event.Intent{ID: "c"}, Outcome: event.Done})
-		<-time.After(time.Minute)
-		cancel()
-		<-done
-		slices.Sort(settled)
-		if diff := cmp.Diff([]string{"a unknown", "b unknown", "c done"}, settled); diff != "" {
+		}}
+		log := &testlog.Log{}
+		h.run(t, log, func(r *resolve.Resolver) {
+			r.AddOrphans([]event.Intent{{ID: "bad"}, {ID: "a"}, {ID: "b"}}, time.Now())
+			synctest.Wait()
+			r.Add(&event.Exchange{Intent: &event.Intent{ID: "c"}, Outcome: event.Done})
+			<-time.After(time.Minute)
+		})
+		slices.Sort(h.settled)
+		if diff := cmp.Diff([]string{"a unknown", "b unknown", "c done"}, h.settled); diff != "" {
 			t.Error(diff)
 		}
 		if lines := strings.Count(log.String(), "msg=store"); lines != 1 {
@@ -54,16 +114,90 @@ func TestResolve(t *testing.T) {
 	})
 }
 
-// TestBounds: a long trouble does not fill the memory.
+// TestAsk: a doubt is asked about three times, with the credentials of who
+// wrote; what is applied is done at once, what is not is believed the second
+// time, and what stays in doubt goes out after the last.
+func TestAsk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := &house{askable: true, verdict: func(x *event.Exchange) event.Verdict {
+			return map[string]event.Verdict{"yes": event.Accepted, "no": event.Rejected}[x.Intent.ID]
+		}}
+		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
+			for _, id := range []string{"yes", "no", "who knows"} {
+				r.Add(doubt(id, ""))
+			}
+			<-time.After(10 * time.Minute)
+		})
+		slices.Sort(h.asked)
+		want := []string{
+			"no 10s of-no", "no 1m0s of-no",
+			"who knows 10s of-who knows", "who knows 1m0s of-who knows", "who knows 5m0s of-who knows", "yes 10s of-yes",
+		}
+		if diff := cmp.Diff(want, h.asked); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff([]string{"yes done 10s", "no refused 1m0s", "who knows unknown 5m0s"}, h.settled); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestBefore: the next write to the entity settles a doubt first, with its own
+// credentials; what stays in doubt is asked about later.
+func TestBefore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := &house{askable: true, verdict: func(x *event.Exchange) event.Verdict {
+			return map[string]event.Verdict{"yes": event.Accepted, "no": event.Rejected}[x.Intent.ID]
+		}}
+		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
+			for _, id := range []string{"yes", "no", "who knows"} {
+				r.Add(doubt(id, "one"))
+			}
+			r.Add(doubt("else", "two"))
+			r.Before(t.Context(), "one", event.Credentials{"Authorization": "next"})
+			r.Before(t.Context(), "", event.Credentials{"Authorization": "next"})
+			synctest.Wait()
+		})
+		if diff := cmp.Diff([]string{"yes 0s next", "no 0s next", "who knows 0s next"}, h.asked); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff([]string{"yes done 0s", "no refused 0s"}, h.settled); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestBeforeIsBounded: a write does not wait for a CMS that hangs, nor for
+// somebody else who asks it.
+func TestBeforeIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := &house{askable: true, verdict: func(*event.Exchange) event.Verdict { <-release; return event.Doubt }}
+		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
+			r.Add(doubt("a", "one"))
+			<-time.After(11 * time.Second) // Run asks now
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			r.Before(ctx, "one", event.Credentials{"Authorization": "next"})
+			if took := h.second(); took != "12s" {
+				t.Errorf("a write waited until %s", took)
+			}
+			close(release)
+		})
+	})
+}
+
+// TestBounds: a long trouble does not fill the memory, and an outage of the CMS
+// does not keep intents open without end.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		held, count := 0, 0
-		r := resolve.New(func(_ context.Context, x *event.Exchange) error {
-			held += len(x.Answer.Bytes)
-			count++
-			return nil
-		}, (&testlog.Log{}).Logger())
+		held := 0
+		h := &house{settle: func(x *event.Exchange) error { held += len(x.Answer.Bytes); return nil }}
+		r := resolve.New(resolve.DefaultConfig(), h, (&testlog.Log{}).Logger())
 		answer := make([]byte, 1<<20)
 		for range 200 {
 			r.Add(&event.Exchange{Intent: &event.Intent{}, Outcome: event.Done, Answer: event.Copy{Bytes: answer}})
@@ -71,14 +205,33 @@ func TestBounds(t *testing.T) {
 		for range 50_000 {
 			r.Add(&event.Exchange{Intent: &event.Intent{}, Outcome: event.NotSent})
 		}
+		var mu sync.Mutex
+		h.settle = func(x *event.Exchange) error {
+			mu.Lock()
+			defer mu.Unlock()
+			held += len(x.Answer.Bytes)
+			return nil
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); r.Run(ctx) }()
 		synctest.Wait()
 		cancel()
 		<-done
-		if held > 64<<20 || count != 20_000 {
-			t.Errorf("%d bytes of answers and %d exchanges were kept", held, count)
+		if held > 64<<20 || len(h.settled) != 20_000 {
+			t.Errorf("%d bytes of answers and %d exchanges were kept", held, len(h.settled))
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		h := &house{askable: true}
+		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
+			for i := range 1500 {
+				r.Add(doubt(fmt.Sprint(i), ""))
+			}
+			synctest.Wait()
+		})
+		if len(h.settled) != 500 {
+			t.Errorf("%d of 1500 doubts were not kept", len(h.settled))
 		}
 	})
 }

@@ -1,0 +1,53 @@
+package event
+
+import "maps"
+
+// Place is an environment of a space, or an alias that leads to one.
+type Place struct{ Space, Name string }
+
+// Links says which environment each alias leads to. A Links never changes;
+// With makes another one.
+type Links map[Place]string
+
+// Link is what an answer told about a name: the environment that it leads to,
+// or, with an empty Target, that it is no alias.
+type Link struct {
+	Space  string `json:"space"`
+	Alias  string `json:"alias"`
+	Target string `json:"target,omitempty"`
+}
+
+// Place is the place that the link is about.
+func (l Link) Place() Place { return Place{l.Space, l.Alias} }
+
+// Resolve returns the environment that a name leads to: the name itself unless
+// it is known to be an alias.
+func (l Links) Resolve(space, name string) string {
+	if target := l[Place{space, name}]; target != "" {
+		return target
+	}
+	return name
+}
+
+// News returns those of the links that say something else than l.
+func (l Links) News(learned []Link) []Link {
+	var news []Link
+	for _, link := range learned {
+		if l[link.Place()] != link.Target {
+			news = append(news, link)
+		}
+	}
+	return news
+}
+
+// With returns the links as they are after others were learned.
+func (l Links) With(learned []Link) Links {
+	links := maps.Clone(l)
+	if links == nil {
+		links = Links{}
+	}
+	for _, link := range learned {
+		links[link.Place()] = link.Target
+	}
+	return links
+}

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"context"
+	"io"
+	"strings"
+	"time"
+
+	"cmstap/event"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Fetched is what the CMS answered to a GET of the program's own.
+type Fetched struct {
+	Status int
+	Date   time.Time // by the CMS's clock, in whole seconds; zero if it gave none
+	Body   event.Copy
+}
+
+// Fetch reads a resource of the CMS through the same upstream: path is without
+// the upstream's base path, headers are sent besides Host. It returns when ctx
+// ends, which needs a deadline; the error says why there is no whole answer.
+func (p *Proxy) Fetch(ctx context.Context, path string, headers map[string]string) (Fetched, error) {
+	type result struct {
+		Fetched
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		fetched, err := p.fetch(ctx, path, headers)
+		done <- result{fetched, err}
+	}()
+	select {
+	case r := <-done:
+		return r.Fetched, r.err
+	case <-ctx.Done():
+		return Fetched{}, context.Cause(ctx)
+	}
+}
+
+func (p *Proxy) fetch(ctx context.Context, path string, headers map[string]string) (Fetched, error) {
+	t := newTrip()
+	defer t.end()
+	t.until, _ = ctx.Deadline()
+	to := &t.req.Header
+	to.DisableNormalizing()
+	to.DisableSpecialHeader()
+	to.SetMethod(fasthttp.MethodGet)
+	to.SetRequestURI(p.basePath + path)
+	to.Add("Host", p.config.Upstream.Host)
+	to.Add("User-Agent", "cmstap")
+	for name, value := range headers {
+		to.Add(name, value)
+	}
+	p.forward(t, nil)
+	if t.err != nil {
+		return Fetched{}, t.err
+	}
+	fetched := Fetched{Status: t.answer.StatusCode()}
+	if date, err := fasthttp.ParseHTTPDate(t.answer.Header.Peek("Date")); err == nil {
+		fetched.Date = date
+	}
+	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
+	copied := &boundedCopy{}
+	if t.body == nil {
+		return fetched, nil
+	}
+	t.body.until = t.until
+	_, err := io.Copy(copied, t.body)
+	_ = t.body.CloseWithError(err)
+	fetched.Body = decoded(copied, coding, err)
+	return fetched, err
+}

@@ -1,0 +1,141 @@
+package rules
+
+import (
+	"encoding/json"
+	"net/url"
+	"strconv"
+
+	"cmstap/event"
+	"cmstap/internal/expression"
+	"cmstap/internal/setting"
+)
+
+// checkConfig says how a write whose outcome nobody saw is settled: what the
+// entity, read later, must show.
+type checkConfig struct {
+	// Version is the version that the write makes, if the request tells.
+	Version    string `yaml:"version"`
+	Applied    string `yaml:"applied"`
+	NotApplied string `yaml:"not_applied"`
+
+	version             template
+	applied, notApplied *expression.Program
+}
+
+// The names that a check may use: what the request said, the status and the
+// answer of reading the entity, when the write began by the CMS's clock, and
+// the version of the entity's last event, then and now.
+var checkRoots = []string{"path", "header", "status", "response", "began", "before", "seen"}
+
+func compileCheck(at setting.Check, c checkConfig) *checkConfig {
+	c.version = compileTemplate(at, "version", c.Version, checkRoots)
+	for _, condition := range []struct {
+		key, source string
+		into        **expression.Program
+	}{{"applied", c.Applied, &c.applied}, {"not_applied", c.NotApplied, &c.notApplied}} {
+		if condition.source == "" {
+			at.Add(condition.key, "say what the entity shows then, for example status == 404")
+			continue
+		}
+		*condition.into = compile(at, condition.key, condition.source, checkRoots, true)
+	}
+	return &c
+}
+
+// Question returns the path of the entity that a write is about, for a GET
+// that settles a doubt. It is not ok if the dialect knows no way to settle it.
+func (r *Rules) Question(intent *event.Intent) (path string, ok bool) {
+	route, _ := r.dialect.find(intent.Method, intent.Path)
+	if route == nil || r.dialect.checks[route.config.Check] == nil {
+		return "", false
+	}
+	return route.pattern.through(resolveDots(intent.Path), "id")
+}
+
+// Credentials returns the headers that recovery.token stands for.
+func (r *Rules) Credentials(token string) event.Credentials {
+	if token == "" {
+		return nil
+	}
+	headers := event.Credentials{}
+	v := &values{scope: expression.NewScope(map[string]any{"token": token})}
+	for name, t := range r.dialect.token {
+		headers[name], _, _ = t.text(v)
+	}
+	return headers
+}
+
+// Resolve says what the entity tells of a write in doubt. If the write was
+// done, the exchange to go on with is returned too.
+func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *event.Exchange) {
+	route, params := r.dialect.find(x.Intent.Method, x.Intent.Path)
+	if route == nil || r.dialect.checks[route.config.Check] == nil || f.Status != statusOK && f.Status != statusNotFound {
+		return event.Doubt, x
+	}
+	check := r.dialect.checks[route.config.Check]
+	roots := map[string]any{
+		"path": params, "header": x.Intent.Headers, "status": f.Status, "response": entityOf(f),
+		"before": int(x.Intent.Seen), "seen": int(f.Seen),
+	}
+	if !f.Began.IsZero() {
+		roots["began"] = timestamp(f.Began)
+	}
+	scope := expression.NewScope(roots)
+	switch {
+	case check.notApplied.Run(scope).True():
+		return event.Rejected, x
+	case check.applied.Run(scope).True():
+		return event.Accepted, route.resolved(x, f, check, scope)
+	default:
+		return event.Doubt, x
+	}
+}
+
+// resolved is the exchange of a write that turned out to be done. The entity
+// counts as its answer unless it has changed again since.
+func (r *route) resolved(x *event.Exchange, f event.Finding, check *checkConfig, scope *expression.Scope) *event.Exchange {
+	done := *x
+	done.Outcome, done.Resolved, done.Status, done.Answer = event.Done, true, 0, event.Copy{}
+	if text, state, _ := check.version.text(&values{scope: scope}); state == expression.Present {
+		done.Version, _ = strconv.ParseInt(text, 10, 64)
+	}
+	if f.Status != statusOK {
+		return &done
+	}
+	v := &values{scope: scope, response: entityOf(f)}
+	text, _, _ := r.event.version.text(v)
+	version, _ := strconv.ParseInt(text, 10, 64)
+	if done.Version == 0 || done.Version == version {
+		done.Version, done.Answer = version, f.Entity
+	} else {
+		done.Answer = event.Copy{Err: "the entity changed again before it could be read"}
+	}
+	return &done
+}
+
+func entityOf(f event.Finding) expression.Document {
+	switch {
+	case f.Status != statusOK:
+		return expression.Document{Why: "there is no such entity"}
+	case f.Entity.Err != "":
+		return expression.Document{Why: f.Entity.Err}
+	case !json.Valid(f.Entity.Bytes):
+		return expression.Document{Why: "the entity is not JSON"}
+	default:
+		return expression.Document{JSON: f.Entity.Bytes, Whole: true}
+	}
+}
+
+// through returns the path up to and with that parameter.
+func (p pattern) through(path, param string) (string, bool) {
+	result := ""
+	for _, segment := range p {
+		var text string
+		text, path = nextSegment(path)
+		result += "/" + url.PathEscape(unescape(text))
+		if segment.param && segment.text == param {
+			return result, true
+		}
+	}
+	return "", false
+}

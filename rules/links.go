@@ -1,0 +1,135 @@
+package rules
+
+import (
+	"encoding/json"
+	"strings"
+
+	"cmstap/event"
+	"cmstap/internal/expression"
+	"cmstap/internal/setting"
+)
+
+// linkConfig says which answers tell where an alias leads to.
+type linkConfig struct {
+	On []string `yaml:"on"` // GET /spaces/{space}/environments
+	// Each is the path of a list in the answer; its items are called item.
+	Each  string `yaml:"each"`
+	Alias string `yaml:"alias"`
+	// Target is where it leads to. If it has no value, the name is no alias.
+	Target string `yaml:"target"`
+
+	on            []method
+	each          []string
+	alias, target template
+}
+
+// method is a method and a path form.
+type method struct {
+	name string
+	path pattern
+}
+
+var linkRoots = []string{"path", "response", "item"}
+
+func compileLink(check setting.Check, c linkConfig) linkConfig {
+	for i, on := range c.On {
+		name, path, _ := strings.Cut(on, " ")
+		p, err := parsePattern(path)
+		if err != nil {
+			check.Add(indexed("on", i), "want a method and a path, for example GET /spaces/{space}/environments: %v", err)
+		}
+		c.on = append(c.on, method{name, p})
+	}
+	if c.Each != "" {
+		program := compile(check, "each", c.Each, linkRoots, false)
+		if program != nil {
+			root, path, ok := program.Path()
+			if c.each = path; !ok || root != "response" {
+				check.Add("each", "want the path of a list in the answer, for example response.items, not %q", c.Each)
+			}
+		}
+	}
+	if c.Alias == "" {
+		check.Add("alias", "say what the alias is called, for example ${item.sys.id}")
+	}
+	c.alias = compileTemplate(check, "alias", c.Alias, linkRoots)
+	c.target = compileTemplate(check, "target", c.Target, linkRoots)
+	return c
+}
+
+// covers returns the parameters of a request whose answer tells of links, nil
+// if it does not.
+func (c *linkConfig) covers(name, path string) map[string]string {
+	for _, m := range c.on {
+		if m.name == name && m.path.matches(path) {
+			return m.path.params(path)
+		}
+	}
+	return nil
+}
+
+// observes tells whether the answer to a request may teach something.
+func (d *Dialect) observes(name, path string) bool {
+	for i := range d.links {
+		for _, m := range d.links[i].on {
+			if m.name == name && m.path.matches(path) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Learn returns what an answer tells about aliases.
+func (r *Rules) Learn(x *event.Exchange) []event.Link {
+	if x.Outcome != event.Done {
+		return nil
+	}
+	response, _, _ := answerOf(x)
+	var found []event.Link
+	for i := range r.dialect.links {
+		c := &r.dialect.links[i]
+		params := c.covers(x.Intent.Method, resolveDots(x.Intent.Path))
+		if params == nil {
+			continue
+		}
+		for _, item := range c.items(response) {
+			if link, ok := c.link(params, response, item); ok {
+				found = append(found, link)
+			}
+		}
+	}
+	return found
+}
+
+// items are the items of the list, or the answer itself.
+func (c *linkConfig) items(response expression.Document) []expression.Document {
+	if c.each == nil {
+		return []expression.Document{response}
+	}
+	raw, _ := response.Lookup(c.each...)
+	var texts []json.RawMessage
+	_ = json.Unmarshal(raw, &texts) // what is no list has no items
+	items := make([]expression.Document, len(texts))
+	for i, text := range texts {
+		items[i] = expression.Document{JSON: text, Whole: true}
+	}
+	return items
+}
+
+// link reads one link.
+func (c *linkConfig) link(params map[string]string, response, item expression.Document) (event.Link, bool) {
+	v := &values{scope: expression.NewScope(map[string]any{"path": params, "response": response, "item": item}), response: response}
+	alias, state, _ := c.alias.text(v)
+	if state != expression.Present || alias == "" {
+		return event.Link{}, false
+	}
+	target, state, _ := c.target.text(v)
+	if state == expression.Unknown || state == expression.Failed {
+		return event.Link{}, false
+	}
+	if target == alias {
+		target = ""
+	}
+	return event.Link{Space: params["space"], Alias: alias, Target: target}, true
+}

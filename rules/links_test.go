@@ -1,0 +1,92 @@
+package rules_test
+
+import (
+	"testing"
+
+	"cmstap/event"
+	"cmstap/rules"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// learn returns what an answer tells of aliases.
+func learn(t *testing.T, r *rules.Rules, method, path string, status int, answer string) []event.Link {
+	t.Helper()
+	plan := r.Classify(event.Head{Method: method, Path: path, Headers: headers{}}, nil)
+	if plan.Class == event.Pass {
+		t.Fatalf("%s %s is passed", method, path)
+	}
+	x := &event.Exchange{Intent: plan.Intent, Status: status, Answer: event.Copy{Bytes: []byte(answer)}}
+	if plan.Judge.Judge(status) == event.Accepted {
+		x.Outcome = event.Done
+	}
+	return r.Learn(x)
+}
+
+func TestLearn(t *testing.T) {
+	t.Parallel()
+	r := rules.New(contentful(t), nil)
+	check := func(method, path string, status int, answer string, want ...event.Link) {
+		t.Helper()
+		if diff := cmp.Diff(want, learn(t, r, method, path, status, answer)); diff != "" {
+			t.Errorf("%s %s: %s", method, path, diff)
+		}
+	}
+	const aliases, environments = "/spaces/s/environment_aliases", "/spaces/s/environments"
+	const alias = `{"sys":{"type":"EnvironmentAlias","id":"master","version":2},"environment":{"sys":{"type":"Link","linkType":"Environment","id":"live"}}}`
+	const list = `{"sys":{"type":"Array"},"total":3,"items":[
+		{"sys":{"type":"Environment","id":"live","aliases":[{"sys":{"type":"Link","linkType":"EnvironmentAlias","id":"master"}}]}},
+		{"sys":{"type":"Environment","id":"master","aliasedEnvironment":{"sys":{"type":"Link","linkType":"Environment","id":"live"}}}},
+		{"sys":{"type":"Environment","id":"staging"}}]}`
+	live, none := event.Link{Space: "s", Alias: "master", Target: "live"}, event.Link{Space: "s", Alias: "master"}
+
+	check("GET", aliases, 200, `{"items":[`+alias+`]}`, live)
+	check("GET", aliases+"/master", 200, alias, live)
+	check("GET", aliases+"/master", 404, `{"sys":{"type":"Error"}}`)
+	check("GET", environments, 200, list, event.Link{Space: "s", Alias: "live"}, live, event.Link{Space: "s", Alias: "staging"})
+	check("GET", environments+"/live", 200, `{"sys":{"id":"live","aliases":[{"sys":{"id":"master"}}]}}`, event.Link{Space: "s", Alias: "live"}, live)
+	check("GET", environments+"/master", 200, `{"sys":{"id":"master","aliasedEnvironment":{"sys":{"id":"live"}}}}`, live)
+	check("PUT", environments+"/master", 201, `{"sys":{"id":"master"}}`, none)
+	for _, broken := range []string{``, `[]`, `{"items":3}`, `{"items":[3,{},{"sys":{"id":7}}]}`, `{"items":`} {
+		for _, link := range learn(t, r, "GET", aliases, 200, broken) {
+			if link.Target != "" {
+				t.Errorf("%s teaches %+v", broken, link)
+			}
+		}
+	}
+}
+
+// TestAddressed: an event tells the environment as the caller addressed it,
+// and what that is an alias of; the entity is the same either way.
+func TestAddressed(t *testing.T) {
+	t.Parallel()
+	links := event.Links{{Space: "s", Name: "master"}: "live", {Space: "s", Name: "gone"}: ""}
+	r := rules.New(contentful(t), nil)
+	derive := func(path string) event.Event {
+		x := exchange(r, "PUT", path, nil, 200, `{"sys":{"id":"x","version":3}}`)
+		return r.Derive(x, links)[0]
+	}
+	direct := derive("/spaces/s/environments/live/entries/x")
+	for path, want := range map[string]event.Event{
+		"/spaces/s/entries/x":                       {Environment: "master", Alias: "master", Target: "live"},
+		"/spaces/s/environments/master/entries/x":   {Environment: "master", Alias: "master", Target: "live"},
+		"/spaces/s/environments/live/entries/x":     {Environment: "live"},
+		"/spaces/s/environments/gone/entries/x":     {Environment: "gone"},
+		"/spaces/other/environments/live/entries/x": {Environment: "live"},
+	} {
+		e := derive(path)
+		if e.Environment != want.Environment || e.Alias != want.Alias || e.Target != want.Target {
+			t.Errorf("%s: environment %q alias %q target %q", path, e.Environment, e.Alias, e.Target)
+		}
+		if same := e.Key() == direct.Key(); same != (e.Space == "s" && want.Environment != "gone") {
+			t.Errorf("%s: same entity: %t", path, same)
+		}
+		plan := r.Classify(event.Head{Method: "PUT", Path: path, Headers: headers{}}, links)
+		if plan.Intent.Entity != e.Key() {
+			t.Errorf("%s: the head gives another entity than the answer", path)
+		}
+		if e.ID != r.Derive(exchange(r, "PUT", path, nil, 200, `{"sys":{"id":"x","version":3}}`), nil)[0].ID {
+			t.Errorf("%s: the event's id changes with the alias", path)
+		}
+	}
+}
