@@ -32,6 +32,10 @@ type Event struct {
 	Environment string `json:"environment,omitempty"` // as the caller addressed it
 	Alias       string `json:"alias,omitempty"`       // set if that was an alias
 	Target      string `json:"target,omitempty"`      // what it resolves to, if known
+	// EnvironmentUnseen says why Environment is not known, where only the
+	// CMS's answer could tell; an event that belongs to no environment has
+	// neither.
+	EnvironmentUnseen string `json:"environment_unseen,omitempty"`
 
 	Entity Entity `json:"entity"`
 	Actor  string `json:"actor,omitempty"` // the user id, where the CMS names one

@@ -85,7 +85,7 @@ func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *eve
 	case check.notApplied.Run(scope).True():
 		return event.Rejected, x
 	case check.applied.Run(scope).True():
-		return event.Accepted, r.resolved(x, f, check, scope)
+		return event.Accepted, route.resolved(x, f, check, scope)
 	default:
 		return event.Doubt, x
 	}
@@ -93,7 +93,7 @@ func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *eve
 
 // resolved is the exchange of a write that turned out to be done. The entity
 // counts as its answer unless it has changed again since.
-func (r *Rules) resolved(x *event.Exchange, f event.Finding, check *checkConfig, scope *expression.Scope) *event.Exchange {
+func (r *route) resolved(x *event.Exchange, f event.Finding, check *checkConfig, scope *expression.Scope) *event.Exchange {
 	done := *x
 	done.Outcome, done.Resolved, done.Status, done.Answer = event.Done, true, 0, event.Copy{}
 	if text, state, _ := check.version.text(&values{scope: scope}); state == expression.Present {
@@ -103,7 +103,7 @@ func (r *Rules) resolved(x *event.Exchange, f event.Finding, check *checkConfig,
 		return &done
 	}
 	v := &values{scope: scope, response: entityOf(f)}
-	text, _, _ := r.dialect.Event.version.text(v)
+	text, _, _ := r.event.version.text(v)
 	version, _ := strconv.ParseInt(text, 10, 64)
 	if done.Version == 0 || done.Version == version {
 		done.Version, done.Answer = version, f.Entity

@@ -36,7 +36,7 @@ func (d *Dialect) derive(x *event.Exchange, r *route, params map[string]string, 
 			Traceparent: x.Intent.Traceparent, UserAgent: x.Intent.UserAgent,
 		},
 	}
-	d.Event.fill(&e, v)
+	r.event.fill(&e, v)
 	if x.Resolved {
 		e.Entity.Version = x.Version
 	}
@@ -45,10 +45,10 @@ func (d *Dialect) derive(x *event.Exchange, r *route, params map[string]string, 
 	e.ID = event.NewID(x.Intent.ID, e.Topic(), e.Address(), 0)
 
 	maps.Copy(roots, map[string]any{
-		"set": r.set, "type": e.Type, "action": e.Action, "topic": e.Topic(), "space": e.Space,
-		"environment": e.Environment, "entity": document(e.Entity, ""), "id": e.ID,
-		"time": timestamp(e.Time),
+		"set": r.set, "type": e.Type, "action": e.Action, "topic": e.Topic(), "entity": document(e.Entity, ""), "id": e.ID,
+		"time": timestamp(e.Time), "before": expression.Document{Why: "the state before is not known"},
 	})
+	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment})
 	v.scope = expression.NewScope(roots)
 	d.fillPayload(&e, r, v)
 	e.Native = d.Native.fill(v)
@@ -105,7 +105,12 @@ func (c *eventConfig) fill(e *event.Event, v *values) {
 		text, _, _ := t.text(v)
 		return text
 	}
-	e.Space, e.Environment, e.Actor = known(c.space), known(c.environment), known(c.actor)
+	e.Space, e.Actor = known(c.space), known(c.actor)
+	environment, state, why := c.environment.text(v)
+	e.Environment = environment
+	if state == expression.Unknown {
+		e.EnvironmentUnseen = why
+	}
 	version, _ := strconv.ParseInt(known(c.version), 10, 64)
 	e.Entity = event.Entity{Type: e.Type, ID: known(c.id), ContentType: known(c.contentType), Version: version}
 }

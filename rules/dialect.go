@@ -52,6 +52,9 @@ type resource struct {
 	Paths  []string          `yaml:"paths"`
 	Routes []string          `yaml:"routes"`
 	Set    map[string]string `yaml:"set"`
+	// Event gives settings of the dialect's event another value for this
+	// resource; an empty one means that its events have none.
+	Event map[string]string `yaml:"event"`
 }
 
 type routeConfig struct {
@@ -143,7 +146,7 @@ func ParseDialect(file string, text []byte) (*Dialect, error) {
 var (
 	headRoots    = []string{"path", "header"}
 	answerRoots  = []string{"path", "header", "status", "response"}
-	payloadRoots = []string{"path", "header", "status", "response", "set", "type", "action", "topic", "space", "environment", "entity", "time", "id"}
+	payloadRoots = []string{"path", "header", "status", "response", "before", "set", "type", "action", "topic", "space", "environment", "entity", "time", "id"}
 )
 
 func (d *Dialect) compile(check setting.Check) {
@@ -178,10 +181,10 @@ func (d *Dialect) compile(check setting.Check) {
 			d.compileRoute(check.In(fmt.Sprintf("routes.%s[%d]", name, i)), &routes[i])
 		}
 	}
+	d.Event.compile(check.In("event"))
 	for i, res := range d.Resources {
 		d.addResource(check.In(fmt.Sprintf("resources[%d]", i)), res)
 	}
-	d.Event.compile(check.In("event"))
 	d.Native.compile(check.In("native"))
 }
 
@@ -238,6 +241,7 @@ func (d *Dialect) addResource(check setting.Check, res resource) {
 	if res.Type == "" {
 		check.Add("type", "name the type of the entities")
 	}
+	own := d.Event.with(check.In("event"), res.Event)
 	for i, group := range res.Routes {
 		if _, known := d.Routes[group]; !known {
 			check.Add(fmt.Sprintf("routes[%d]", i), "there is no group %q; known: %s", group, strings.Join(slices.Sorted(maps.Keys(d.Routes)), ", "))
@@ -251,7 +255,7 @@ func (d *Dialect) addResource(check setting.Check, res resource) {
 					continue
 				}
 				d.routes[method] = append(d.routes[method], &route{
-					name: method + " " + path + rest, typ: res.Type, pattern: pattern, config: config, set: res.Set,
+					name: method + " " + path + rest, typ: res.Type, pattern: pattern, config: config, set: res.Set, event: own,
 				})
 			}
 		}
@@ -265,6 +269,26 @@ func (e *eventConfig) compile(check setting.Check) {
 	e.contentType = compileTemplate(check, "content_type", e.ContentType, answerRoots)
 	e.version = compileTemplate(check, "version", e.Version, answerRoots)
 	e.actor = compileTemplate(check, "actor", e.Actor, answerRoots)
+}
+
+// with returns the settings after those that a resource has of its own.
+func (e *eventConfig) with(check setting.Check, own map[string]string) *eventConfig {
+	if len(own) == 0 {
+		return e
+	}
+	changed := *e
+	settings := map[string]*template{
+		"space": &changed.space, "environment": &changed.environment, "id": &changed.id,
+		"content_type": &changed.contentType, "version": &changed.version, "actor": &changed.actor,
+	}
+	for name, source := range own {
+		if settings[name] == nil {
+			check.Add(name, "unknown key; known here: %s", strings.Join(slices.Sorted(maps.Keys(settings)), ", "))
+			continue
+		}
+		*settings[name] = compileTemplate(check, name, source, answerRoots)
+	}
+	return &changed
 }
 
 func (n *nativeConfig) compile(check setting.Check) {
@@ -294,6 +318,7 @@ type route struct {
 	pattern pattern
 	config  routeConfig
 	set     map[string]string
+	event   *eventConfig
 }
 
 // Statuses that mean something by themselves; net/http stays out of this

@@ -81,24 +81,29 @@ func (r *Rules) Match(e *event.Event) []Decision {
 func (w *Webhook) decide(e *event.Event, scope *expression.Scope) Decision {
 	s := &w.Subscription
 	no := func(reason string) Decision { return Decision{Want: event.Want{Webhook: w.Name}, Reason: reason} }
-	switch {
-	case !slices.ContainsFunc(s.topics, func(t topic) bool { return t.covers(e) }):
+	if !slices.ContainsFunc(s.topics, func(t topic) bool { return t.covers(e) }) {
 		return no("its topics do not include " + e.Topic())
-	case len(s.Environments) > 0 && !slices.Contains(s.Environments, e.Environment):
-		return no("its environments do not include " + e.Environment)
-	case s.filter == nil:
-		return Decision{Want: event.Want{Webhook: w.Name}, Wanted: true}
 	}
-	switch result := s.filter.Run(scope); {
-	case result.State == expression.Unknown && s.OnUnknown != "skip":
-		return Decision{Want: event.Want{Webhook: w.Name, Undecided: result.Detail}, Wanted: true, Reason: result.Detail}
-	case result.State != expression.Present:
-		return no("its filter is " + result.State.String() + ": " + result.Detail)
-	case !result.True():
-		return no("its filter is false")
-	default:
-		return Decision{Want: event.Want{Webhook: w.Name}, Wanted: true}
+	doubt := ""
+	if len(s.Environments) > 0 && !slices.Contains(s.Environments, e.Environment) {
+		if doubt = e.EnvironmentUnseen; doubt == "" {
+			return no("its environments do not include " + strconv.Quote(e.Environment))
+		}
 	}
+	if s.filter != nil {
+		switch result := s.filter.Run(scope); {
+		case result.State == expression.Unknown:
+			doubt = result.Detail
+		case result.State != expression.Present:
+			return no("its filter is " + result.State.String() + ": " + result.Detail)
+		case !result.True():
+			return no("its filter is false")
+		}
+	}
+	if doubt != "" && s.OnUnknown == "skip" {
+		return no("what it asks for is unknown: " + doubt)
+	}
+	return Decision{Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt}
 }
 
 func (t topic) covers(e *event.Event) bool {
@@ -113,12 +118,11 @@ func (r *Rules) filterScope(e *event.Event) *expression.Scope {
 		"before":  expression.Document{Why: "the state before is not known"},
 		"changes": expression.Document{Why: "the state before is not known"},
 	}
-	for root, text := range map[string]string{
+	addText(roots, map[string]string{
 		"space": e.Space, "environment": e.Environment, "alias": e.Alias, "target": e.Target, "cause": e.Cause,
-	} {
-		if text != "" {
-			roots[root] = text
-		}
+	})
+	if e.EnvironmentUnseen != "" {
+		roots["environment"] = expression.Document{Why: e.EnvironmentUnseen}
 	}
 	switch {
 	case e.Actor != "":
@@ -134,6 +138,15 @@ func (r *Rules) filterScope(e *event.Event) *expression.Scope {
 	}
 	roots["payload"] = payloadOf(e)
 	return expression.NewScope(roots)
+}
+
+// addText adds the texts that are not empty; the others are missing.
+func addText(roots map[string]any, texts map[string]string) {
+	for root, text := range texts {
+		if text != "" {
+			roots[root] = text
+		}
+	}
 }
 
 // payloadOf is the payload as filters see it: what could not be read was not

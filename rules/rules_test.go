@@ -3,6 +3,7 @@ package rules_test
 import (
 	"encoding/json"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,7 +111,16 @@ func TestWhatARequestMeans(t *testing.T) {
 	check("DELETE", "/spaces/s/content_types/x", nil, 204, "ContentType.delete")
 	check("PUT", "/spaces/s/environments/e/assets/x/files/en/process", v1, 204)
 	check("PUT", "/spaces/s/environments/e/locales/x", v1, 200)
-	check("PUT", "/spaces/s/environments/e/releases/r/entries/x", v1, 200)
+	check("PUT", "/spaces/s/environments/e/releases/r/entries/x", v1, 200, "ReleaseEntry.save")
+	check("PUT", "/spaces/s/environments/e/releases/r/published", v1, 202, "ReleaseAction.create")
+	check("PATCH", "/spaces/s/environments/e/releases/r/entries/x", v1, 200, "ReleaseEntry.save")
+	check("POST", "/spaces/s/environments/e/releases/r/validate", nil, 200)
+	check("PUT", "/spaces/s/environment_aliases/a", nil, 200, "EnvironmentAlias.create")
+	check("PUT", "/spaces/s/environment_aliases/a", v1, 200, "EnvironmentAlias.change_target")
+	check("PUT", "/spaces/s/environment_aliases/a", nil, 409)
+	check("POST", "/spaces/s/environments/e/bulk_actions/validate", nil, 201, "BulkAction.create")
+	check("POST", "/spaces/s/environments/e/workflows/w/versions/3/comments", nil, 201, "Comment.create")
+	check("PUT", "/spaces/s/environments/e/workflows/w/complete", v1, 204, "Workflow.complete")
 	check("PUT", "/spaces/s/./entries/x", v1, 200, "Entry.save")
 	check("PUT", "/./spaces/s/y/../entries/x", v1, 200, "Entry.save")
 	check("PUT", "/spaces/s/%2e/entries/x", v1, 200, "Entry.save")
@@ -134,59 +144,101 @@ func TestClassifyPassAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestRoutes walks the vendor's routes for the resources that are known so far.
+// TestRoutes walks the vendor's routes: those with a webhook give its topic,
+// for every status that means success, and the others give nothing.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
+	r := rules.New(contentful(t), nil)
+	fill := strings.NewReplacer("{space}", "s", "{env}", "staging", "{id}", "x", "{locale}", "en-US", "{rest}", "y", "{op}", "create",
+		"{release}", "r", "{entry}", "e", "{app_definition}", "x")
+	with, without := 0, 0
+	for _, row := range routeRows(t) {
+		var want []string
+		if row.VendorEvent {
+			want = []string{*row.Topic}
+		}
+		for _, path := range row.paths() {
+			for _, method := range row.methods() {
+				for _, status := range row.Success {
+					got := vendorTopics(r, method, fill.Replace(path), row.headers(), status)
+					if diff := cmp.Diff(want, got); diff != "" {
+						t.Errorf("%s %s %d: %s", method, path, status, diff)
+					}
+					with, without = with+len(want), without+1-len(want)
+				}
+			}
+		}
+	}
+	t.Logf("%d requests with a topic, %d without", with, without)
+	if with < 80 || without < 200 {
+		t.Errorf("only %d requests with a topic and %d without were checked", with, without)
+	}
+}
+
+// routeRow is a route of the vendor's API.
+type routeRow struct {
+	Method, Path  *string
+	AltPath       *string `json:"alt_path"`
+	Action, Topic *string
+	Success       []int
+	VendorEvent   bool `json:"vendor_event"`
+}
+
+// routeRows returns the routes that a request leads to.
+func routeRows(t *testing.T) []routeRow {
+	t.Helper()
 	text, err := os.ReadFile("testdata/routes-contentful.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var rows []struct {
-		Method, Path, Mode string
-		AltPath            *string `json:"alt_path"`
-		Type               *string
-		Action, Topic      *string
-		Success            []int
-		Note               string
-	}
+	var rows []routeRow
 	if err := json.Unmarshal(text, &rows); err != nil {
 		t.Fatal(err)
 	}
-	r := rules.New(contentful(t), nil)
-	fill := strings.NewReplacer("{space}", "s", "{env}", "staging", "{id}", "x", "{locale}", "en-US")
-	with, without := 0, 0
-	for _, row := range rows {
-		if row.Type == nil || row.Mode == "job" || !strings.Contains("Entry Asset ContentType", *row.Type) {
-			continue
-		}
-		h := headers{}
-		if row.Action != nil && *row.Action == "auto_save" {
-			h["X-Contentful-UI-Content-Auto-Save"] = "true"
-		}
-		paths := []string{row.Path}
-		if row.AltPath != nil {
-			paths = append(paths, *row.AltPath)
-		}
-		for _, path := range paths {
-			got := topics(r, row.Method, fill.Replace(path), h, row.Success[0])
-			switch {
-			case row.Topic != nil:
-				with++
-				want := []string{strings.TrimPrefix(*row.Topic, "ContentManagement.")}
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("%s %s: %s", row.Method, path, diff)
-				}
-			case got != nil:
-				t.Errorf("%s %s gives %v, want nothing", row.Method, path, got)
-			default:
-				without++
+	return slices.DeleteFunc(rows, func(row routeRow) bool { return row.Method == nil })
+}
+
+func (r routeRow) paths() []string {
+	if r.AltPath == nil {
+		return []string{*r.Path}
+	}
+	return []string{*r.Path, *r.AltPath}
+}
+
+func (r routeRow) methods() []string {
+	if *r.Method == "*" {
+		return []string{"POST", "PUT", "PATCH", "DELETE"}
+	}
+	return []string{*r.Method}
+}
+
+// headers are those that tell the row from another of the same path.
+func (r routeRow) headers() headers {
+	switch {
+	case r.Action == nil:
+	case *r.Action == "auto_save":
+		return headers{"X-Contentful-UI-Content-Auto-Save": "true"}
+	case *r.Action == "change_target":
+		return headers{"X-Contentful-Version": "1"}
+	}
+	return headers{}
+}
+
+// vendorTopics returns what a request makes, as X-Contentful-Topic says it.
+func vendorTopics(r *rules.Rules, method, path string, h headers, status int) []string {
+	x := exchange(r, method, path, h, status, `{"sys":{"id":"from-answer","version":3}}`)
+	if x == nil {
+		return nil
+	}
+	var list []string
+	for _, e := range r.Derive(x, nil) {
+		for _, h := range e.Native.Headers {
+			if h.Name == "X-Contentful-Topic" {
+				list = append(list, h.Value)
 			}
 		}
 	}
-	t.Logf("%d path forms with a topic, %d without", with, without)
-	if with < 40 {
-		t.Errorf("only %d path forms were checked", with)
-	}
+	return list
 }
 
 // TestWebhookSamples compares payload and headers with the vendor's own calls.
@@ -320,6 +372,59 @@ func TestEvent(t *testing.T) {
 	}
 }
 
+// TestResourceEvent: a resource may say where its events belong.
+func TestResourceEvent(t *testing.T) {
+	t.Parallel()
+	r := rules.New(contentful(t), nil)
+	derive := func(method, path string, status int, answer string) event.Event {
+		t.Helper()
+		return r.Derive(exchange(r, method, path, nil, status, answer), nil)[0]
+	}
+	payload := func(e event.Event, want string) {
+		t.Helper()
+		var a, b any
+		if err := json.Unmarshal([]byte(want), &a); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(e.Payload, &b); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(a, b); diff != "" {
+			t.Errorf("%s: %s", e.Topic(), diff)
+		}
+	}
+	const space = `"space":{"sys":{"type":"Link","linkType":"Space","id":"s"}}`
+	const master = `"environment":{"sys":{"type":"Link","linkType":"Environment","id":"master"}}`
+	alias := derive("DELETE", "/spaces/s/environment_aliases/a", 204, "")
+	if alias.Environment != "" || alias.EnvironmentUnseen != "" || alias.Entity.ID != "a" {
+		t.Errorf("got %+v", alias)
+	}
+	payload(alias, `{"sys":{"type":"EnvironmentAlias","id":"a",`+space+`}}`)
+	scheduled := derive("PUT", "/spaces/s/scheduled_actions/a", 200, `{"sys":{"id":"a"},"environment":{"sys":{"id":"staging"}}}`)
+	if scheduled.Environment != "staging" || scheduled.EnvironmentUnseen != "" {
+		t.Errorf("got %+v", scheduled)
+	}
+	copied := derive("PUT", "/spaces/s/environments/e/releases/r/entries/x", 200, `{"sys":{"id":"x","version":9}}`)
+	if copied.Entity.Version != 0 || copied.Entity.ID != "x" || copied.Environment != "e" {
+		t.Errorf("got %+v", copied)
+	}
+	if orphan := derive("PUT", "/spaces/s/scheduled_actions/a", 0, ""); orphan.Environment != "" || !strings.Contains(orphan.EnvironmentUnseen, "no answer") {
+		t.Errorf("got %+v", orphan)
+	}
+	task := derive("PUT", "/spaces/s/entries/e/tasks/k", 200, `{"sys":{"id":"k","version":2},"body":"do"}`)
+	payload(task, `{"sys":{"idempotencyId":"`+task.ID+`",`+space+`,`+master+`,
+		"newTask":{"sys":{"type":"Task","id":"k","version":2,`+space+`,`+master+`},"body":"do"}}}`)
+	if !strings.Contains(task.Partial, "before") {
+		t.Errorf("what the task was is not unseen: %+v", task)
+	}
+	comment := derive("DELETE", "/spaces/s/entries/e/comments/k", 204, "")
+	payload(comment, `{"sys":{"idempotencyId":"`+comment.ID+`",`+space+`,`+master+`,
+		"oldComment":{"sys":{"type":"Comment","id":"k",`+space+`,`+master+`}}}}`)
+	if comment.Partial == "" {
+		t.Errorf("what the comment was is not unseen: %+v", comment)
+	}
+}
+
 func TestMatch(t *testing.T) {
 	t.Parallel()
 	post := `{"sys":{"type":"Entry","id":"x","contentType":{"sys":{"id":"post"}}},"fields":{"n":{"en":1}}}`
@@ -360,6 +465,16 @@ func TestMatch(t *testing.T) {
 	check(`{`+any+`'before.fields.n != nil'}`, e, true, "before")
 	check(`{`+any+`'changed("fields.n")'}`, e, true, "change")
 	check(`{on_unknown: skip, `+any+`'before.fields.n != nil'}`, e, false, "unknown")
+
+	unplaced := e
+	unplaced.Environment, unplaced.EnvironmentUnseen = "", "no answer was seen"
+	check(`topics: ["*.*"]`, unplaced, true, "")
+	check(`{topics: ["*.*"], environments: [x]}`, unplaced, true, "no answer was seen")
+	check(`{topics: ["*.*"], environments: [x], filter: 'action == "save"'}`, unplaced, false, "filter is false")
+	check(`{topics: ["*.*"], environments: [x], on_unknown: skip}`, unplaced, false, "unknown")
+	check(`{`+any+`'environment == "x"'}`, unplaced, true, "no answer was seen")
+	unplaced.EnvironmentUnseen = ""
+	check(`{topics: ["*.*"], environments: [x]}`, unplaced, false, "environments")
 
 	orphan := e
 	orphan.Confirmed, orphan.Partial = false, "no answer was seen"
@@ -406,13 +521,16 @@ func TestDialectMistakes(t *testing.T) {
 	check("name: a\nresources:\n- {type: A, paths: [a], routes: [w]}\nroutes:\n  w:\n  - {on: POST, success: [201], action: create}",
 		`d.yaml:3: resources[0].paths[0]: the path "a" must start with a slash`)
 	check("name: a\nresources:\n- {type: A, paths: [/a], routes: [x]}", `d.yaml:3: resources[0].routes[0]: there is no group "x"; known: `)
+	check("name: a\nresources:\n- type: A\n  event:\n    place: x\n    id: ${response.}", `d.yaml:5: resources[0].event.place: unknown key; known here: actor, content_type, environment, id, space, version`,
+		`d.yaml:6: resources[0].event.id: in "response.": 1:9: unexpected end of expression`)
+	check("name: a\npayloads:\n  p:\n    a${nope}: b", `d.yaml:4: payloads.p.a${nope}: in "nope": 1:1: unknown name nope; known are: path, header, status, response, before, set, type, action, topic, space, environment, entity, time, id`)
 	check("name: a\nroutes:\n  w:\n  - on: POST\n    success: [201]\n    payload: none\n    action: b", `d.yaml:6: routes.w[0].payload: there is no payload "none" under payloads`)
 	check("name: a\nroutes:\n  w:\n  - {on: post, action: b}",
 		`d.yaml:4: routes.w[0].on: want a method and what follows the path, for example PUT /{id}, not "post"`,
 		`d.yaml:4: routes.w[0].success: list the statuses that mean it happened, for example [200]`)
 	check("name: a\nroutes:\n  w:\n  - {on: POST, success: [201]}", `d.yaml:4: routes.w[0]: name the action, or a list of actions`)
 	check("name: a\npayloads:\n  p:\n    a: ${type", `d.yaml:4: payloads.p.a: in "${type": a ${ has no closing brace`)
-	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, status, response, set, type, action, topic, space, environment, entity, time, id`)
+	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, status, response, before, set, type, action, topic, space, environment, entity, time, id`)
 	credential := func(header string) {
 		t.Helper()
 		check("name: a\nheaders:\n  h: "+header, "d.yaml:3: headers.h: the header "+header+" holds a credential, and what a dialect reads is kept on disk; leave it out")

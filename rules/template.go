@@ -149,9 +149,10 @@ type node struct {
 	literal  []byte   // of anything else, as JSON
 }
 
-// child is a field of an object, or an item of a list.
+// child is a field of an object, or an item of a list, which has no name.
 type child struct {
-	name  []byte // as JSON; nil for an item
+	name  []byte   // as JSON
+	key   template // or a name with expressions in it
 	value *node
 }
 
@@ -160,8 +161,7 @@ func compileTree(check setting.Check, tree setting.Tree) *node {
 	switch tree.Kind {
 	case setting.TreeMap:
 		for _, f := range tree.Fields {
-			name, _ := json.Marshal(f.Name)
-			n.children = append(n.children, child{name, compileTree(check.In(f.Name), f.Value)})
+			n.children = append(n.children, compileField(check.In(f.Name), f))
 		}
 	case setting.TreeList:
 		for i, item := range tree.Items {
@@ -173,6 +173,16 @@ func compileTree(check setting.Check, tree setting.Tree) *node {
 		n.literal, _ = json.Marshal(tree.Value)
 	}
 	return n
+}
+
+func compileField(check setting.Check, f setting.Field) child {
+	c := child{value: compileTree(check, f.Value)}
+	if strings.Contains(f.Name, "${") {
+		c.key = compileTemplate(check, "", f.Name, payloadRoots)
+	} else {
+		c.name, _ = json.Marshal(f.Name)
+	}
+	return c
 }
 
 // fill appends the node's JSON. What is missing is left out; the first thing
@@ -204,13 +214,26 @@ func (n *node) fillChildren(to []byte, v *values, unseen *string, brackets strin
 		if before > start {
 			to = append(to, ',')
 		}
-		if child.name != nil {
-			to = append(append(to, child.name...), ':')
-		}
 		var ok bool
-		if to, ok = child.value.fill(to, v, unseen); !ok {
+		if to, ok = child.fill(to, v, unseen); !ok {
 			to = to[:before]
 		}
 	}
 	return append(to, brackets[1])
+}
+
+// fill appends the name, if there is one, and the value.
+func (c child) fill(to []byte, v *values, unseen *string) (out []byte, ok bool) {
+	name := c.name
+	if c.key != nil {
+		text, state, _ := c.key.text(v)
+		if state != expression.Present {
+			return to, false
+		}
+		name, _ = json.Marshal(text)
+	}
+	if name != nil {
+		to = append(append(to, name...), ':')
+	}
+	return c.value.fill(to, v, unseen)
 }

@@ -41,6 +41,7 @@ const (
 // address is what a path names.
 type address struct {
 	key
+	called string // the environment as the caller named it, which may be an alias
 	form   form
 	locale string // of an asset file
 	route  string // the path with names in place of ids, as X-Contentful-Route tells it
@@ -57,10 +58,11 @@ func parseAddress(path string) (address, bool) {
 	if len(segments) < 3 || segments[0] != "spaces" {
 		return address{}, false
 	}
-	at := address{key: key{space: segments[1], environment: "master"}, route: "/spaces/:space"}
+	at := address{key: key{space: segments[1], environment: "master"}, called: "master", route: "/spaces/:space"}
 	rest := segments[2:]
 	if rest[0] == "environments" && len(rest) > 2 {
 		at.environment = rest[1]
+		at.called = rest[1]
 		at.route += "/environments/:environment"
 		rest = rest[2:]
 	}
@@ -97,12 +99,24 @@ func (at address) within(rest []string) (address, bool) {
 	return at, true
 }
 
+// shown is an entity as a caller sees it, who may have come through an alias.
+func (at address) shown(e entity) entity {
+	e.environment = at.called
+	return e
+}
+
 // describe sets the headers by which the real API tells how it understood the path.
 func (at address) describe(h http.Header) {
-	h.Set("X-Contentful-Route", at.route)
-	h.Set("CF-Space-Id", at.space)
-	h.Set("CF-Environment-Id", at.environment)
-	h.Set("CF-Environment-Uuid", at.environment)
+	describe(h, at.route, at.space, at.called)
+}
+
+func describe(h http.Header, route, space, environment string) {
+	h.Set("X-Contentful-Route", route)
+	h.Set("CF-Space-Id", space)
+	if environment != "" {
+		h.Set("CF-Environment-Id", environment)
+		h.Set("CF-Environment-Uuid", environment)
+	}
 	h.Set("CF-Organization-Id", "org-demo")
 	h.Set("Contentful-Api", "cma")
 }

@@ -41,13 +41,13 @@ type Write struct {
 	Path   string
 	// Status is the answer that belongs to the write, even where a fault kept it from being sent.
 	Status int
-	// Type is Entry, Asset or ContentType.
+	// Type is Entry, Asset, ContentType or the name of a resource.
 	Type string
-	// Action is create, save, auto_save, publish, unpublish, archive, unarchive or delete, and process for an
-	// asset file, for which Contentful is not known to have an event.
+	// Action is create, save, auto_save, publish, unpublish, archive, unarchive, delete or complete, and process for
+	// an asset file, for which Contentful is not known to have an event.
 	Action      string
 	Space       string
-	Environment string
+	Environment string // as the caller named it; empty for what belongs to the space
 	ID          string
 	// Version is the entity's version after the write; after a delete, the last one it had.
 	Version int
@@ -55,14 +55,16 @@ type Write struct {
 	RequestID string
 }
 
-// ContentAPI is a sample content API: entries, assets and content types per space and environment, kept in memory.
-// Spaces and environments need not be created; every name exists and starts empty. It is safe for concurrent use.
+// ContentAPI is a sample content API: entries, assets and content types per space and environment, and simpler
+// resources, kept in memory. Spaces and environments need not be created; every name exists and starts empty, and an
+// alias leads to what its target holds. It is safe for concurrent use.
 type ContentAPI struct {
 	options  ContentAPIOptions
 	requests atomic.Int64
 
 	mu       sync.Mutex
 	entities map[key]entity
+	things   map[string]thing // by path
 	created  int
 	writes   []Write
 }
@@ -81,7 +83,7 @@ func NewContentAPI(o ContentAPIOptions) *ContentAPI {
 	if o.After == nil {
 		o.After = func(Write) Fault { return NoFault }
 	}
-	return &ContentAPI{options: o, entities: map[key]entity{}}
+	return &ContentAPI{options: o, entities: map[key]entity{}, things: map[string]thing{}}
 }
 
 // Writes returns the writes executed so far, in the order in which they were committed.
@@ -133,7 +135,7 @@ func (a *ContentAPI) handle(header http.Header, r *http.Request, id string, body
 	}
 	at, ok := parseAddress(r.URL.Path)
 	if !ok {
-		return noRoute().answer(id), nil
+		return a.handleResource(header, r, id, body)
 	}
 	at.describe(header)
 	if r.Method == http.MethodGet {
@@ -150,12 +152,28 @@ func (a *ContentAPI) handle(header http.Header, r *http.Request, id string, body
 	return right, write
 }
 
+// handleResource is handle for what is no entry, asset or content type.
+func (a *ContentAPI) handleResource(header http.Header, r *http.Request, id string, body []byte) (answer, *Write) {
+	v := visit{request: request{Request: r, body: body}}
+	v.resource, v.route, v.params = findResource(r.Method, r.URL.Path)
+	if v.resource == nil {
+		return noRoute().answer(id), nil
+	}
+	describe(header, v.resource.path+v.route.rest, v.params["space"], v.params["environment"])
+	right, write, refused := a.visit(v)
+	if refused != nil {
+		return refused.answer(id), nil
+	}
+	return right, write
+}
+
 // write executes a request that is not a read: all of it happens under the lock, so that the order of Writes, of
 // the versions and of updatedAt is the same.
 func (a *ContentAPI) write(r request) (answer, *Write, *problem) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r.now = a.options.Now()
+	r.environment = a.target(r.space, r.called)
 	if r.form == collection {
 		r.id = a.options.NewID()
 	}
@@ -175,13 +193,13 @@ func (a *ContentAPI) write(r request) (answer, *Write, *problem) {
 		return answer{}, nil, refused
 	}
 	if r.validateOnly() {
-		return answer{status: op.status, body: encode(before.document())}, nil, nil
+		return answer{status: op.status, body: encode(r.shown(before).document())}, nil, nil
 	}
 	after, write := a.commit(after, op, r)
 	if op.status == http.StatusNoContent {
 		return answer{status: op.status}, &write, nil
 	}
-	return answer{status: op.status, body: encode(after.document())}, &write, nil
+	return answer{status: op.status, body: encode(r.shown(after).document())}, &write, nil
 }
 
 // commit stores what an operation made of an entity. The caller holds the lock.
@@ -199,7 +217,7 @@ func (a *ContentAPI) commit(after entity, op operation, r request) (entity, Writ
 	}
 	write := Write{
 		Method: r.Method, Path: r.URL.Path, Status: op.status, Type: r.kind.name, Action: op.action,
-		Space: r.space, Environment: r.environment, ID: r.id, Version: after.version,
+		Space: r.space, Environment: r.called, ID: r.id, Version: after.version,
 		RequestID: r.Header.Get("X-Test-Id"),
 	}
 	a.writes = append(a.writes, write)

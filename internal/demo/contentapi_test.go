@@ -140,7 +140,7 @@ func TestStatuses(t *testing.T) {
 	check(404, "GET", "/spaces/sp2/entries/draft", "")
 	check(404, "PUT", env+"/content_types/post/archived", "")
 	check(404, "PUT", env+"/entries/draft/files/en-US/process", "")
-	check(404, "POST", env+"/locales", "{}")
+	check(404, "POST", env+"/extensions", "{}")
 	check(404, "POST", env+"/entries/draft", hello)
 	check(404, "GET", "/spaces/sp1", "")
 	check(404, "GET", "/spaces//entries", "")

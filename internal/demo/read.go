@@ -18,20 +18,21 @@ type array struct {
 	Sys struct {
 		Type string `json:"type"`
 	} `json:"sys"`
-	Total int        `json:"total"`
-	Skip  int        `json:"skip"`
-	Limit int        `json:"limit"`
-	Items []document `json:"items"`
+	Total int   `json:"total"`
+	Skip  int   `json:"skip"`
+	Limit int   `json:"limit"`
+	Items []any `json:"items"`
 }
 
 // read returns what a GET asks for: one document or an array of them.
 func (a *ContentAPI) read(at address, query url.Values) (any, *problem) {
+	at = a.resolved(at)
 	switch at.form {
 	case collection:
-		return a.list(at.key, query)
+		return a.list(at, query)
 	case single:
 		if e, ok := a.one(at.key); ok {
-			return e.document(), nil
+			return at.shown(e).document(), nil
 		}
 		return nil, notFound(at.key)
 	default:
@@ -39,22 +40,22 @@ func (a *ContentAPI) read(at address, query url.Values) (any, *problem) {
 	}
 }
 
-func (a *ContentAPI) list(of key, query url.Values) (any, *problem) {
+func (a *ContentAPI) list(of address, query url.Values) (any, *problem) {
 	skip, okSkip := number(query, "skip", 0)
 	limit, okLimit := number(query, "limit", defaultLimit)
 	if !okSkip || !okLimit || limit > maxLimit {
 		return nil, badRequest("The query you sent was invalid: skip and limit are numbers, limit is at most 1000.")
 	}
-	found := a.collected(of)
+	found := a.collected(of.key)
 	if query.Has("sys.id[in]") {
 		wanted := strings.Split(query.Get("sys.id[in]"), ",")
 		found = slices.DeleteFunc(found, func(e entity) bool { return !slices.Contains(wanted, e.id) })
 	}
-	page := array{Total: len(found), Skip: skip, Limit: limit, Items: []document{}}
+	page := array{Total: len(found), Skip: skip, Limit: limit, Items: []any{}}
 	page.Sys.Type = "Array"
 	from := min(skip, len(found))
 	for _, e := range found[from:min(from+limit, len(found))] {
-		page.Items = append(page.Items, e.document())
+		page.Items = append(page.Items, of.shown(e).document())
 	}
 	return page, nil
 }
@@ -80,6 +81,14 @@ func (a *ContentAPI) collected(of key) []entity {
 	}
 	slices.SortFunc(found, func(x, y entity) int { return cmp.Compare(x.order, y.order) })
 	return found
+}
+
+// resolved is an address with the environment that an alias stands for.
+func (a *ContentAPI) resolved(at address) address {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at.environment = a.target(at.space, at.called)
+	return at
 }
 
 func (a *ContentAPI) one(k key) (entity, bool) {
