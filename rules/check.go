@@ -25,7 +25,7 @@ type checkConfig struct {
 // The names that a check may use: what the request said, the status and the
 // answer of reading the entity, when the write began by the CMS's clock, and
 // the version of the entity's last event, then and now.
-var checkRoots = []string{"path", "header", "status", "response", "began", "before", "seen"}
+var checkRoots = []string{"path", "header", "status", "response", "began", "known", "seen"}
 
 func compileCheck(at setting.Check, c checkConfig) *checkConfig {
 	c.version = compileTemplate(at, "version", c.Version, checkRoots)
@@ -75,7 +75,7 @@ func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *eve
 	check := r.dialect.checks[route.config.Check]
 	roots := map[string]any{
 		"path": params, "header": x.Intent.Headers, "status": f.Status, "response": entityOf(f),
-		"before": int(x.Intent.Seen), "seen": int(f.Seen),
+		"known": int(x.Intent.Seen), "seen": int(f.Seen),
 	}
 	if !f.Began.IsZero() {
 		roots["began"] = timestamp(f.Began)

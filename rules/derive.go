@@ -105,7 +105,7 @@ func (c *eventConfig) fill(e *event.Event, v *values) {
 		text, _, _ := t.text(v)
 		return text
 	}
-	e.Space, e.Actor = known(c.space), known(c.actor)
+	e.Space, e.Actor, e.Alias, e.Target = known(c.space), known(c.actor), known(c.alias), known(c.target)
 	environment, state, why := c.environment.text(v)
 	e.Environment = environment
 	if state == expression.Unknown {

@@ -80,12 +80,16 @@ type actionConfig struct {
 type eventConfig struct {
 	Space       string `yaml:"space"`
 	Environment string `yaml:"environment"`
+	// Alias and Target are for changes of an alias; else what is known of the
+	// environment fills them in.
+	Alias       string `yaml:"alias"`
+	Target      string `yaml:"target"`
 	ID          string `yaml:"id"`
 	ContentType string `yaml:"content_type"`
 	Version     string `yaml:"version"`
 	Actor       string `yaml:"actor"`
 
-	space, environment, id, contentType, version, actor template
+	space, environment, alias, target, id, contentType, version, actor template
 }
 
 type nativeConfig struct {
@@ -265,6 +269,8 @@ func (d *Dialect) addResource(check setting.Check, res resource) {
 func (e *eventConfig) compile(check setting.Check) {
 	e.space = compileTemplate(check, "space", e.Space, answerRoots)
 	e.environment = compileTemplate(check, "environment", e.Environment, answerRoots)
+	e.alias = compileTemplate(check, "alias", e.Alias, answerRoots)
+	e.target = compileTemplate(check, "target", e.Target, answerRoots)
 	e.id = compileTemplate(check, "id", e.ID, answerRoots)
 	e.contentType = compileTemplate(check, "content_type", e.ContentType, answerRoots)
 	e.version = compileTemplate(check, "version", e.Version, answerRoots)
@@ -278,8 +284,8 @@ func (e *eventConfig) with(check setting.Check, own map[string]string) *eventCon
 	}
 	changed := *e
 	settings := map[string]*template{
-		"space": &changed.space, "environment": &changed.environment, "id": &changed.id,
-		"content_type": &changed.contentType, "version": &changed.version, "actor": &changed.actor,
+		"space": &changed.space, "environment": &changed.environment, "alias": &changed.alias, "target": &changed.target,
+		"id": &changed.id, "content_type": &changed.contentType, "version": &changed.version, "actor": &changed.actor,
 	}
 	for name, source := range own {
 		if settings[name] == nil {

@@ -46,6 +46,7 @@ func TestLearn(t *testing.T) {
 	check("GET", environments, 200, list, event.Link{Space: "s", Alias: "live"}, live, event.Link{Space: "s", Alias: "staging"})
 	check("GET", environments+"/live", 200, `{"sys":{"id":"live","aliases":[{"sys":{"id":"master"}}]}}`, event.Link{Space: "s", Alias: "live"}, live)
 	check("GET", environments+"/master", 200, `{"sys":{"id":"master","aliasedEnvironment":{"sys":{"id":"live"}}}}`, live)
+	check("GET", environments+"/master", 200, `{"sys":{"id":"master","aliasedEnvironment":{"sys":{"id":"live"}},"aliases":[{"sys":{"id":"master"}}]}}`, live, live)
 	check("PUT", environments+"/master", 201, `{"sys":{"id":"master"}}`, none)
 	for _, broken := range []string{``, `[]`, `{"items":3}`, `{"items":[3,{},{"sys":{"id":7}}]}`, `{"items":`} {
 		for _, link := range learn(t, r, "GET", aliases, 200, broken) {

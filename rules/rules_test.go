@@ -521,7 +521,7 @@ func TestDialectMistakes(t *testing.T) {
 	check("name: a\nresources:\n- {type: A, paths: [a], routes: [w]}\nroutes:\n  w:\n  - {on: POST, success: [201], action: create}",
 		`d.yaml:3: resources[0].paths[0]: the path "a" must start with a slash`)
 	check("name: a\nresources:\n- {type: A, paths: [/a], routes: [x]}", `d.yaml:3: resources[0].routes[0]: there is no group "x"; known: `)
-	check("name: a\nresources:\n- type: A\n  event:\n    place: x\n    id: ${response.}", `d.yaml:5: resources[0].event.place: unknown key; known here: actor, content_type, environment, id, space, version`,
+	check("name: a\nresources:\n- type: A\n  event:\n    place: x\n    id: ${response.}", `d.yaml:5: resources[0].event.place: unknown key; known here: actor, alias, content_type, environment, id, space, target, version`,
 		`d.yaml:6: resources[0].event.id: in "response.": 1:9: unexpected end of expression`)
 	check("name: a\npayloads:\n  p:\n    a${nope}: b", `d.yaml:4: payloads.p.a${nope}: in "nope": 1:1: unknown name nope; known are: path, header, status, response, before, set, type, action, topic, space, environment, entity, time, id`)
 	check("name: a\nroutes:\n  w:\n  - on: POST\n    success: [201]\n    payload: none\n    action: b", `d.yaml:6: routes.w[0].payload: there is no payload "none" under payloads`)
