@@ -52,7 +52,7 @@ func (t *tap) Begin(intent *event.Intent) error {
 		t.gap(intent, err, "the write passes without a record (proxy.durability: best_effort); its event is lost if cmstap stops now")
 		return nil
 	}
-	if !errors.Is(err, outbox.ErrFull) { // it may be stored all the same
+	if !errors.Is(err, outbox.ErrFull) && !errors.Is(err, outbox.ErrNoSpace) { // it may be stored all the same
 		t.resolver.Add(&event.Exchange{Intent: intent, Outcome: event.NotSent})
 	}
 	return err
@@ -71,6 +71,7 @@ func (t *tap) Finish(x *event.Exchange) {
 	err := t.settle(ctx, x)
 	switch {
 	case err == nil:
+	case x.Intent.Unrecorded && x.Outcome != event.Done: // there is no event to lose
 	case x.Intent.Unrecorded:
 		t.gap(x.Intent, err, "the write was not recorded before, and its event can not be stored now: it is lost")
 	default:

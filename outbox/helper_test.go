@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 	"cmstap/internal/testlog"
 
 	"github.com/dgraph-io/badger/v4"
@@ -44,6 +46,7 @@ type store struct {
 	hooks  []string
 	clock  *clock
 	log    *testlog.Log
+	disk   func(string) (setting.Size, error)
 }
 
 func testConfig(t testing.TB) Config {
@@ -54,7 +57,13 @@ func testConfig(t testing.TB) Config {
 
 func newStore(t testing.TB, config Config, hooks ...string) *store {
 	t.Helper()
-	s := &store{t: t, config: config, hooks: hooks, clock: &clock{}, log: &testlog.Log{}}
+	return newStoreOn(t, freeSpace, config, hooks...)
+}
+
+// newStoreOn opens a store on a disk with a made-up free space.
+func newStoreOn(t testing.TB, disk func(string) (setting.Size, error), config Config, hooks ...string) *store {
+	t.Helper()
+	s := &store{t: t, config: config, hooks: hooks, clock: &clock{}, log: &testlog.Log{}, disk: disk}
 	s.open()
 	t.Cleanup(func() { _ = s.Close() })
 	return s
@@ -63,7 +72,7 @@ func newStore(t testing.TB, config Config, hooks ...string) *store {
 func (s *store) open() {
 	s.t.Helper()
 	var err error
-	s.Outbox, err = openAt(s.config, s.hooks, s.log.Logger(), s.clock.now)
+	s.Outbox, err = openAt(s.config, s.hooks, s.log.Logger(), s.clock.now, s.disk)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -202,4 +211,14 @@ func random(seed uint64, size int) string {
 	b := make([]byte, size)
 	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
 	return string(b)
+}
+
+// copyFolder copies a store as a kill would leave it now.
+func copyFolder(t testing.TB, from string) (to string) {
+	t.Helper()
+	to = filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
 }
