@@ -99,6 +99,7 @@ func (b *batch) fail(err error) {
 func (o *Outbox) commitLoop() {
 	defer o.done.Done()
 	defer close(o.ended)
+	defer o.saveWatermark()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -108,6 +109,7 @@ func (o *Outbox) commitLoop() {
 		case <-tick.C: // on a quiet system there may be no next write
 			_ = o.guard.look() // a write that can not be made says why
 			o.retryUnplaced()
+			o.saveWatermark()
 		case <-o.stop:
 			o.finishQueue()
 			return
@@ -219,5 +221,12 @@ func (o *Outbox) persist(b *batch) error {
 	if err := o.guard.ends(); err != nil {
 		return err
 	}
-	return b.txn.Commit()
+	if b.set(metaKey("commits"), be.AppendUint64(nil, o.commits+1)); b.err != nil {
+		return b.err
+	}
+	if err := b.txn.Commit(); err != nil {
+		return err
+	}
+	o.commits++
+	return nil
 }

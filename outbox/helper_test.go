@@ -22,6 +22,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("OUTBOX_TEST_CHILD"); dir != "" {
 		child(dir)
 	}
+	if dir := os.Getenv("OUTBOX_TEST_QUIET"); dir != "" {
+		quietChild(dir)
+	}
 	code := m.Run()
 	if left := goleak.Find(); code == 0 && left != nil {
 		fmt.Println(left)

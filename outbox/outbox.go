@@ -123,6 +123,9 @@ type Outbox struct {
 	// The committer's own.
 	seq      uint64 // the last one given
 	unplaced bool   // a large commit is complete but not placed
+	commits  uint64 // transactions ever made
+	saved    watermark
+	unsaved  bool // the watermark could not be written
 
 	hooks  map[string]*queue // every webhook that has a number, those that the config no longer has too
 	closed sync.Once
@@ -288,6 +291,9 @@ func (o *Outbox) load(webhooks []string) error {
 		return err
 	}
 	if err := o.nameWebhooks(webhooks); err != nil {
+		return err
+	}
+	if err := o.checkWatermark(); err != nil {
 		return err
 	}
 	if err := o.finishCommits(); err != nil {
