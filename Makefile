@@ -11,8 +11,8 @@ help: ## what there is
 crash: ## SIGKILL trials, without and with a recovery token: TRIALS=200 SEED=1
 	CMSTAP_CRASH_TRIALS=$(TRIALS) CMSTAP_CRASH_SEED=$(SEED) go test -count=1 -timeout 60m -run 'TestCrash(Resolved)?$$' -v .
 
-controls: ## the trials must find a cmstap that begins too late, or ends intents too early
-	CMSTAP_CONTROL_TRIALS=20 go test -count=1 -timeout 60m -run TestCrashControls -v .
+controls: ## the trials must find a cmstap that begins too late, or ends intents too early; and a full disk kills an unguarded one
+	CMSTAP_CONTROL_TRIALS=20 go test -count=1 -timeout 60m -run Controls -v .
 
 bulk: ## a large commit, killed before each of its transactions
 	OUTBOX_TEST_STRIDE=1 go test -count=1 -timeout 10m -run TestBulkIsKilled -v ./outbox

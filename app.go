@@ -57,7 +57,11 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 	a.tap.token = a.tap.rules.Credentials(c.Recovery.Token.Reveal())
 	a.resolver = resolve.New(c.Recovery, a.tap, log)
 	a.tap.resolver = a.resolver
-	a.resolver.AddOrphans(a.outbox.Orphans(), time.Now().UTC())
+	select {
+	case <-a.outbox.Ready(): // before the first request comes
+		a.adoptOrphans(context.Background())
+	default:
+	}
 	a.sender = sender.New(endpoints, a.outbox, log)
 	a.proxy = proxy.New(c.Proxy, a.tap, log)
 	a.tap.fetch = a.proxy.Fetch
@@ -97,6 +101,7 @@ func (a *app) run(ctx context.Context) error {
 	stops = append(stops,
 		stop{"sender", background(a.sender.Run)},
 		stop{"resolver", background(a.resolver.Run)},
+		stop{"orphans", background(a.adoptOrphans)},
 		stop{"admin", a.admin.Shutdown},
 		stop{"proxy", a.proxy.Shutdown},
 	)
@@ -114,6 +119,16 @@ func (a *app) run(ctx context.Context) error {
 	err = errors.Join(err, a.stopAll(stops))
 	running.Wait()
 	return err
+}
+
+// adoptOrphans gives the resolver what an earlier process left, once the store
+// is open: on a full disk that is later.
+func (a *app) adoptOrphans(ctx context.Context) {
+	select {
+	case <-a.outbox.Ready():
+		a.resolver.AddOrphans(a.outbox.Orphans(), time.Now().UTC())
+	case <-ctx.Done():
+	}
 }
 
 // stopAll runs the steps last in, first out, each in its own time. One that

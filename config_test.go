@@ -80,6 +80,7 @@ func TestBrokenConfig(t *testing.T) {
 outbox:
   retention: { delivered: a week }
   max_size: 1KiB
+  min_free: 63MiB
 webhooks:
   - name: a
     url: ftp://x
@@ -108,18 +109,19 @@ broken.yaml:5: proxy.durability: must be required or best_effort
 broken.yaml:6: proxy.trusted_proxies[0]: want an address or a range such as 10.0.0.0/8, not "10.0.0.0/33"
 broken.yaml:8: outbox.retention.delivered: want a time span such as 30s, 1h30m or 7d, not "a week"
 broken.yaml:9: outbox.max_size: must be at least 64MiB
-broken.yaml:12: webhooks[0].url: the address must start with http:// or https://
-broken.yaml:13: webhooks[0].topics[0]: want Type.Action with * on either side, for example Entry.publish or "*.*", not "publish"
-broken.yaml:14: webhooks[0].filter: in "payload.sys.id = \"x\"": 1:16: unexpected token Operator("=")
-broken.yaml:15: webhooks[0].retry.delays[0]: want a time span such as 30s, 1h30m or 7d, not "5"
-broken.yaml:15: webhooks[0].retry.on[0]: want timeout, connection, a status such as 429 or a class such as 5xx, not "6xx"
-broken.yaml:16: webhooks[1].name: the name "a" is taken by webhooks[0]
-broken.yaml:19: webhooks[1].auth.basic.password: write a secret as { env: NAME }, { file: PATH } or { value: TEXT }
-broken.yaml:20: webhooks[1].timeout: want a time span such as 30s, 1h30m or 7d, not "-1s"
-broken.yaml:21: webhooks[1].headers.Host: is set by cmstap and can not be given
-broken.yaml:21: webhooks[1].headers.X Y: is not a valid header name
-broken.yaml:22: log.fromat: unknown key; did you mean format?
-broken.yaml:22: log.level: must be debug, info, warn or error
+broken.yaml:10: outbox.min_free: must be at least 64MiB: the store needs room to tidy itself up
+broken.yaml:13: webhooks[0].url: the address must start with http:// or https://
+broken.yaml:14: webhooks[0].topics[0]: want Type.Action with * on either side, for example Entry.publish or "*.*", not "publish"
+broken.yaml:15: webhooks[0].filter: in "payload.sys.id = \"x\"": 1:16: unexpected token Operator("=")
+broken.yaml:16: webhooks[0].retry.delays[0]: want a time span such as 30s, 1h30m or 7d, not "5"
+broken.yaml:16: webhooks[0].retry.on[0]: want timeout, connection, a status such as 429 or a class such as 5xx, not "6xx"
+broken.yaml:17: webhooks[1].name: the name "a" is taken by webhooks[0]
+broken.yaml:20: webhooks[1].auth.basic.password: write a secret as { env: NAME }, { file: PATH } or { value: TEXT }
+broken.yaml:21: webhooks[1].timeout: want a time span such as 30s, 1h30m or 7d, not "-1s"
+broken.yaml:22: webhooks[1].headers.Host: is set by cmstap and can not be given
+broken.yaml:22: webhooks[1].headers.X Y: is not a valid header name
+broken.yaml:23: log.fromat: unknown key; did you mean format?
+broken.yaml:23: log.level: must be debug, info, warn or error
 `
 	if diff := cmp.Diff(want, strings.ReplaceAll(stderr.String(), folder+"/", "")); diff != "" {
 		t.Error(diff)

@@ -62,7 +62,7 @@ func (t *tap) Begin(x *event.Exchange) error {
 		t.gap(intent, err, "the write passes without a record (proxy.durability: best_effort); its event is lost if cmstap stops now")
 		return nil
 	}
-	if !errors.Is(err, outbox.ErrFull) { // it may be stored all the same
+	if !errors.Is(err, outbox.ErrFull) && !errors.Is(err, outbox.ErrNoSpace) { // it may be stored all the same
 		t.resolver.Add(&event.Exchange{Intent: intent, Outcome: event.NotSent})
 	}
 	return err
@@ -83,7 +83,7 @@ func (t *tap) seen(entity string) int64 {
 		return 0
 	}
 	version, err := t.outbox.Seen(entity)
-	if err != nil {
+	if err != nil && !errors.Is(err, outbox.ErrNoSpace) { // of that, Begin speaks
 		t.log.Error("store", "error", err, "hint", "the last version of an entity can not be read")
 	}
 	return version
@@ -102,6 +102,7 @@ func (t *tap) Finish(x *event.Exchange) {
 	err := t.Settle(ctx, x)
 	switch {
 	case err == nil:
+	case x.Intent.Unrecorded && x.Outcome != event.Done: // there is no event to lose
 	case x.Intent.Unrecorded:
 		t.gap(x.Intent, err, "the write was not recorded before, and its event can not be stored now: it is lost")
 	default:

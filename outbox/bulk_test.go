@@ -36,7 +36,7 @@ func bulkChild(dir string, step int64) {
 		}
 		return start
 	}
-	o, err := openAt(config, hooks, (&testlog.Log{}).Logger(), now)
+	o, err := openAt(config, hooks, (&testlog.Log{}).Logger(), now, freeSpace)
 	if err != nil {
 		panic(err)
 	}

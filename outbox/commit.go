@@ -87,6 +87,9 @@ func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.C
 // knowsAll refuses a commit that could never be placed before any of it is
 // stored.
 func (o *Outbox) knowsAll(captured []event.Captured) error {
+	if err := o.opened(); err != nil {
+		return err
+	}
 	for _, c := range captured {
 		for _, want := range c.Want {
 			if o.hooks[want.Webhook] == nil {

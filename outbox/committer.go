@@ -23,6 +23,9 @@ type write struct {
 // ends. A write that was not begun when ctx ended is not made. One that came
 // too late for the committer's last round is not made either.
 func (o *Outbox) submit(ctx context.Context, apply func(*batch)) error {
+	if err := o.opened(); err != nil {
+		return err
+	}
 	w := &write{ctx: ctx, apply: apply, done: make(chan error, 1)}
 	select {
 	case o.writes <- w:
@@ -96,14 +99,17 @@ func (b *batch) fail(err error) {
 func (o *Outbox) commitLoop() {
 	defer o.done.Done()
 	defer close(o.ended)
-	retry := time.NewTicker(time.Second)
-	defer retry.Stop()
+	defer o.saveWatermark()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	for {
 		select {
 		case w := <-o.writes:
 			o.commitGroup(o.group(w))
-		case <-retry.C:
-			o.retryUnplaced() // on a quiet system there may be no next write
+		case <-tick.C: // on a quiet system there may be no next write
+			_ = o.guard.look() // a write that can not be made says why
+			o.retryUnplaced()
+			o.saveWatermark()
 		case <-o.stop:
 			o.finishQueue()
 			return
@@ -189,7 +195,7 @@ func (w *write) answer(err error) {
 }
 
 func (o *Outbox) newBatch() *batch {
-	return &batch{o: o, txn: o.db.NewTransaction(true), now: o.now().UTC()}
+	return &batch{o: o, txn: o.db.NewTransaction(true), now: o.now().UTC(), err: o.guard.look()}
 }
 
 // finish makes a batch durable and then does what follows from it in memory.
@@ -199,12 +205,28 @@ func (o *Outbox) finish(b *batch) error {
 		return b.err
 	}
 	if b.keys > 0 {
-		if err := b.txn.Commit(); err != nil {
+		if err := o.persist(b); err != nil {
 			return err
 		}
 	}
 	for _, do := range b.after {
 		do()
 	}
+	return nil
+}
+
+// persist is the one place where Badger is given something to store, but for
+// the few keys of an Open.
+func (o *Outbox) persist(b *batch) error {
+	if err := o.guard.ends(); err != nil {
+		return err
+	}
+	if b.set(metaKey("commits"), be.AppendUint64(nil, o.commits+1)); b.err != nil {
+		return b.err
+	}
+	if err := b.txn.Commit(); err != nil {
+		return err
+	}
+	o.commits++
 	return nil
 }

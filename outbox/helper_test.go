@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 	"cmstap/internal/testlog"
 
 	"github.com/dgraph-io/badger/v4"
@@ -24,6 +26,9 @@ func TestMain(m *testing.M) {
 			os.Exit(0)
 		}
 		child(dir)
+	}
+	if dir := os.Getenv("OUTBOX_TEST_QUIET"); dir != "" {
+		quietChild(dir)
 	}
 	code := m.Run()
 	if left := goleak.Find(); code == 0 && left != nil {
@@ -49,6 +54,7 @@ type store struct {
 	hooks  []string
 	clock  *clock
 	log    *testlog.Log
+	disk   func(string) (setting.Size, error)
 }
 
 func testConfig(t testing.TB) Config {
@@ -59,7 +65,13 @@ func testConfig(t testing.TB) Config {
 
 func newStore(t testing.TB, config Config, hooks ...string) *store {
 	t.Helper()
-	s := &store{t: t, config: config, hooks: hooks, clock: &clock{}, log: &testlog.Log{}}
+	return newStoreOn(t, freeSpace, config, hooks...)
+}
+
+// newStoreOn opens a store on a disk with a made-up free space.
+func newStoreOn(t testing.TB, disk func(string) (setting.Size, error), config Config, hooks ...string) *store {
+	t.Helper()
+	s := &store{t: t, config: config, hooks: hooks, clock: &clock{}, log: &testlog.Log{}, disk: disk}
 	s.open()
 	t.Cleanup(func() { _ = s.Close() })
 	return s
@@ -68,7 +80,7 @@ func newStore(t testing.TB, config Config, hooks ...string) *store {
 func (s *store) open() {
 	s.t.Helper()
 	var err error
-	s.Outbox, err = openAt(s.config, s.hooks, s.log.Logger(), s.clock.now)
+	s.Outbox, err = openAt(s.config, s.hooks, s.log.Logger(), s.clock.now, s.disk)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -207,4 +219,14 @@ func random(seed uint64, size int) string {
 	b := make([]byte, size)
 	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)}).Read(b)
 	return string(b)
+}
+
+// copyFolder copies a store as a kill would leave it now.
+func copyFolder(t testing.TB, from string) (to string) {
+	t.Helper()
+	to = filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
 }

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -19,7 +20,7 @@ func (o *Outbox) maintainLoop() {
 		case <-o.stop:
 			return
 		case <-tick.C:
-			if err := o.Maintain(o.now()); err != nil {
+			if err := o.Maintain(o.now()); err != nil && !errors.Is(err, ErrNoSpace) { // the guard has said that
 				o.log.Error("store", "error", err, "hint", "retention goes on in a minute")
 			}
 		}

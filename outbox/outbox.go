@@ -16,6 +16,9 @@
 //   - Next hands out at most one delivery of a webhook and entity at a time, in
 //     commit order; the next one follows when that one is settled for good.
 //   - One process uses a folder at a time; a second Open fails.
+//   - Below min_free Begin returns ErrNoSpace; below half of it everything does,
+//     and nothing is written. What was stored before stays. A store that can not
+//     be opened for want of space is opened later; see Ready.
 //   - Bodies of requests, credentials and query strings never get here.
 package outbox
 
@@ -51,6 +54,8 @@ type Config struct {
 	MaxOpen   int          `yaml:"max_open"`
 	Retention Retention    `yaml:"retention"`
 	MaxSize   setting.Size `yaml:"max_size"`
+	// MinFree is the free space below which nothing new is begun; see guard.
+	MinFree setting.Size `yaml:"min_free"`
 	// Links are the aliases that the config tells of.
 	Links event.Links `yaml:"-"`
 }
@@ -71,6 +76,7 @@ func DefaultConfig() Config {
 		MaxOpen:   10_000,
 		Retention: Retention{Delivered: setting.Duration(7 * day), Failed: setting.Duration(30 * day)},
 		MaxSize:   4 << 30,
+		MinFree:   256 << 20,
 	}
 }
 
@@ -91,17 +97,22 @@ func (c Config) Validate(check setting.Check) {
 	if c.MaxSize < 64<<20 {
 		check.Add("max_size", "must be at least 64MiB")
 	}
+	if c.MinFree < 64<<20 {
+		check.Add("min_free", "must be at least 64MiB: the store needs room to tidy itself up")
+	}
 }
 
 // ErrFull says that an intent can not be stored because too many are open.
 var ErrFull = errors.New("too many open intents (outbox.max_open)")
 
-// Outbox is an open store. Its methods may be called from any goroutine.
+// Outbox is a store, open or waiting for space to be opened. Its methods may be called from any goroutine.
 type Outbox struct {
 	config  Config
-	db      *badger.DB
+	db      *badger.DB // of others than its opener only once ready is closed
 	log     *slog.Logger
 	now     func() time.Time
+	guard   *guard
+	ready   chan struct{} // closed once the store is open
 	writes  chan *write
 	stop    chan struct{} // closed when Close begins
 	ended   chan struct{} // closed when the committer has ended
@@ -115,6 +126,9 @@ type Outbox struct {
 	// The committer's own.
 	seq      uint64 // the last one given
 	unplaced bool   // a large commit is complete but not placed
+	commits  uint64 // transactions ever made
+	saved    watermark
+	unsaved  bool // the watermark could not be written
 
 	hooks  map[string]*queue // every webhook that has a number, those that the config no longer has too
 	closed sync.Once
@@ -122,31 +136,34 @@ type Outbox struct {
 
 // Open opens the store in config.Path and gets it ready for the webhooks
 // named. What an interrupted commit left is finished or swept first. Errors
-// name the setting to change.
+// name the setting to change. On a full disk the store is opened later; see
+// Ready.
 func Open(config Config, webhooks []string, log *slog.Logger) (*Outbox, error) {
-	return openAt(config, webhooks, log, time.Now)
+	return openAt(config, webhooks, log, time.Now, freeSpace)
 }
 
-// openAt is Open with a clock.
-func openAt(config Config, webhooks []string, log *slog.Logger, now func() time.Time) (*Outbox, error) {
-	db, err := openStore(config, log)
-	if err != nil {
-		return nil, err
-	}
+// openAt is Open with a clock and a reading of the free space.
+func openAt(config Config, webhooks []string, log *slog.Logger, now func() time.Time, free func(string) (setting.Size, error)) (*Outbox, error) {
 	o := &Outbox{
-		config: config, db: db, log: log, now: now,
+		config: config, log: log, now: now,
+		guard:  &guard{path: config.Path, min: config.MinFree, read: free, log: log},
+		ready:  make(chan struct{}),
 		writes: make(chan *write, 1024),
 		stop:   make(chan struct{}),
 		ended:  make(chan struct{}),
 		large:  make(chan struct{}, 1),
-		hooks:  map[string]*queue{},
 	}
-	if err := o.load(webhooks); err != nil {
-		return nil, errors.Join(fmt.Errorf("outbox.path: reading %s: %w", config.Path, err), db.Close())
+	o.links.Store(&config.Links)
+	err := o.tryOpen(webhooks)
+	switch {
+	case err == nil:
+		o.serve()
+	case errors.Is(err, ErrNoSpace):
+		o.done.Add(1)
+		go o.openLater(webhooks, err)
+	default:
+		return nil, errors.Join(err, o.closeStore())
 	}
-	o.done.Add(2)
-	go o.commitLoop()
-	go o.maintainLoop()
 	return o, nil
 }
 
@@ -159,13 +176,16 @@ func (o *Outbox) Close() error {
 		o.done.Wait()
 		o.reading.Lock()
 		defer o.reading.Unlock()
-		err = o.db.Close()
+		err = o.closeStore()
 	})
 	return err
 }
 
 // view reads a snapshot; Close waits for it.
 func (o *Outbox) view(read func(*badger.Txn) error) error {
+	if err := o.opened(); err != nil {
+		return err
+	}
 	o.reading.RLock()
 	defer o.reading.RUnlock()
 	if err := o.db.View(read); !errors.Is(err, badger.ErrDBClosed) {
@@ -176,14 +196,14 @@ func (o *Outbox) view(read func(*badger.Txn) error) error {
 
 // Orphans returns the intents that an earlier process left open, oldest first.
 // They may be many, so they are handed over once and then forgotten. Call it
-// once, after Open.
+// once, when Ready is closed.
 func (o *Outbox) Orphans() []event.Intent {
 	orphans := o.orphans
 	o.orphans = nil
 	return orphans
 }
 
-func openStore(config Config, log *slog.Logger) (*badger.DB, error) {
+func openStore(config Config, guard *guard, log *slog.Logger) (*badger.DB, error) {
 	if err := writable(config.Path); err != nil {
 		return nil, fmt.Errorf("outbox.path: the folder %s can not be written: %w", config.Path, err)
 	}
@@ -191,6 +211,12 @@ func openStore(config Config, log *slog.Logger) (*badger.DB, error) {
 		return nil, fmt.Errorf("outbox.path: the folder %s is in use by another process; give each cmstap a folder of its own", config.Path)
 	} else if err != nil {
 		return nil, fmt.Errorf("outbox.path: %w", err)
+	}
+	if err := guard.look(); err != nil {
+		return nil, err
+	}
+	if err := guard.ends(); err != nil {
+		return nil, err
 	}
 	db, err := badger.Open(storeOptions(config, log))
 	if err != nil {
@@ -255,8 +281,9 @@ func storeOptions(config Config, log *slog.Logger) badger.Options {
 const format = 1
 
 // load reads what the committer and the queues start from, and finishes
-// interrupted commits.
+// interrupted commits. It may be repeated.
 func (o *Outbox) load(webhooks []string) error {
+	o.hooks, o.orphans = map[string]*queue{}, nil
 	if err := o.checkFormat(); err != nil {
 		return err
 	}
@@ -271,6 +298,9 @@ func (o *Outbox) load(webhooks []string) error {
 		return err
 	}
 	if err := o.nameWebhooks(webhooks); err != nil {
+		return err
+	}
+	if err := o.checkWatermark(); err != nil {
 		return err
 	}
 	if err := o.finishCommits(); err != nil {
@@ -359,13 +389,17 @@ func (o *Outbox) sayParked(names []string) error {
 
 // Begin makes an intent durable. After an error, of ctx too, it may be stored
 // all the same: Drop it, and begin again with a new id. ErrFull means that too
-// many are open; nothing was stored then.
+// many are open, ErrNoSpace that the disk is too full; nothing was stored then.
 func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
+	if err := o.guard.begins(); err != nil {
+		return err // at once, even if the committer is held up
+	}
 	if o.open.Load() >= int64(o.config.MaxOpen) {
 		return ErrFull
 	}
 	value := encode(intent)
 	return o.submit(ctx, func(b *batch) {
+		b.fail(o.guard.begins()) // as the disk is now
 		b.set(intentKey(intent.ID), value)
 		b.after = append(b.after, func() { o.open.Add(1) })
 	})

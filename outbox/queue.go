@@ -106,6 +106,13 @@ func (b *batch) addCount(webhook uint32, entity uint64, change int) int {
 // the first. They belong to the caller until Settle or Release. The error is
 // ctx's, or says why the store can not be read.
 func (o *Outbox) Next(ctx context.Context, webhook string, limit int) ([]event.Delivery, error) {
+	select {
+	case <-o.ready:
+	case <-o.stop:
+		return nil, errClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	q := o.hooks[webhook]
 	if q == nil {
 		return nil, errUnknown(webhook)

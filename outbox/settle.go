@@ -29,6 +29,9 @@ type deadRecord struct {
 // stays with the caller, who calls again. Settling what was settled before, or
 // is not the caller's any more, changes nothing.
 func (o *Outbox) Settle(ctx context.Context, d event.Delivery, s event.Settlement) error {
+	if err := o.opened(); err != nil {
+		return err
+	}
 	q := o.hooks[d.Webhook]
 	if q == nil {
 		return errUnknown(d.Webhook)

@@ -119,7 +119,7 @@ func (r *Resolver) Add(x *event.Exchange) {
 	ask := x.Outcome == event.Unknown && !x.Intent.Unrecorded && r.tap.Askable(x)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if x.Outcome == event.NotSent && len(r.waiting) >= maxWaiting {
+	if (x.Outcome == event.NotSent || x.Intent.Unrecorded) && len(r.waiting) >= maxWaiting {
 		return // its intent is hardly stored; if it is, the next start resolves it
 	}
 	if r.held+len(x.Answer.Bytes) > maxHeld {
