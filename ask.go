@@ -30,21 +30,31 @@ func (t *tap) Ask(ctx context.Context, x *event.Exchange, with event.Credentials
 	if len(with) == 0 {
 		with = t.token
 	}
-	path, _ := t.rules.Question(x.Intent)
-	ctx, cancel := context.WithTimeout(ctx, askBound)
-	defer cancel()
-	fetched, err := t.fetch(ctx, path, with)
+	finding, err := t.find(ctx, x, with)
 	fields := []any{"method", x.Intent.Method, "path", x.Intent.Path, "request", x.Intent.ID}
 	if err != nil {
 		t.log.Info("asked", append(fields, "result", "unknown", "error", err)...)
 		return event.Doubt, x
 	}
-	finding := event.Finding{Status: fetched.Status, Entity: fetched.Body, Seen: t.seen(x.Intent.Entity)}
+	verdict, done = t.rules.Resolve(x, finding)
+	result := [...]string{event.Doubt: "unknown", event.Accepted: "applied", event.Rejected: "not applied"}[verdict]
+	t.log.Info("asked", append(fields, "result", result, "status", finding.Status)...)
+	return verdict, done
+}
+
+// find reads the entity that a write is about.
+func (t *tap) find(ctx context.Context, x *event.Exchange, with event.Credentials) (event.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, askBound)
+	defer cancel()
+	path, _ := t.rules.Question(x.Intent)
+	fetched, err := t.fetch(ctx, path, with)
+	if err != nil {
+		return event.Finding{}, err
+	}
+	finding := event.Finding{Status: fetched.Status, Entity: fetched.Body}
 	if !fetched.Date.IsZero() {
 		finding.Began = fetched.Date.Add(-time.Since(x.Intent.Time))
 	}
-	verdict, done = t.rules.Resolve(x, finding)
-	result := [...]string{event.Doubt: "unknown", event.Accepted: "applied", event.Rejected: "not applied"}[verdict]
-	t.log.Info("asked", append(fields, "result", result, "status", fetched.Status)...)
-	return verdict, done
+	finding.Seen, err = t.outbox.Seen(ctx, x.Intent.Entity)
+	return finding, err
 }

@@ -159,9 +159,9 @@ func (p *process) kill() {
 	}
 }
 
-// stop ends the process with SIGTERM and returns how it ended and its log.
+// stop ends the process, and what wraps it, with SIGTERM and returns how it ended and its log.
 func (p *process) stop() ([]string, error) {
-	_ = p.command.Process.Signal(syscall.SIGTERM)
+	_ = syscall.Kill(-p.command.Process.Pid, syscall.SIGTERM)
 	lines := p.drain()
 	return lines, p.command.Wait()
 }

@@ -69,24 +69,11 @@ func (t *tap) Begin(x *event.Exchange) error {
 }
 
 // recall settles what is in doubt about the entity of a write, as far as that
-// goes in a second, and notes the version of its last event.
+// goes in a second.
 func (t *tap) recall(x *event.Exchange) {
 	ctx, cancel := context.WithTimeout(context.Background(), recallBound)
 	defer cancel()
 	t.resolver.Before(ctx, x.Intent.Entity, x.Credentials)
-	x.Intent.Seen = t.seen(x.Intent.Entity)
-}
-
-// seen is the version of an entity's last event; 0 if that is not known.
-func (t *tap) seen(entity string) int64 {
-	if entity == "" {
-		return 0
-	}
-	version, err := t.outbox.Seen(entity)
-	if err != nil && !errors.Is(err, outbox.ErrNoSpace) { // of that, Begin speaks
-		t.log.Error("store", "error", err, "hint", "the last version of an entity can not be read")
-	}
-	return version
 }
 
 // Finish implements proxy.Tap. It waits until the end of the write is stored,

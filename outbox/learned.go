@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"slices"
 
 	"cmstap/event"
 
@@ -45,26 +44,30 @@ func (o *Outbox) Learn(ctx context.Context, learned []event.Link) error {
 // are stored under those aliases: they were another environment's.
 func (o *Outbox) prepare(ctx context.Context, learned []event.Link) ([]event.Link, error) {
 	news := o.Links().News(learned)
-	var stale [][]byte
 	for _, link := range news {
-		prefix := stateKey(event.KeysOf(link.Place()))
-		err := o.view(func(txn *badger.Txn) error {
-			keysFrom(txn, prefix, prefix, func(item *badger.Item) bool {
-				stale = append(stale, item.KeyCopy(nil))
-				return true
-			})
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	for some := range slices.Chunk(stale, maxKeys) {
-		if err := o.submit(ctx, func(b *batch) { b.deleteAll(some) }); err != nil {
+		if err := o.forget(ctx, stateKey(event.KeysOf(link.Place()))); err != nil {
 			return nil, err
 		}
 	}
 	return news, nil
+}
+
+// forget drops the states whose keys have the prefix, some at a time.
+func (o *Outbox) forget(ctx context.Context, prefix []byte) error {
+	for {
+		var some [][]byte
+		err := o.submit(ctx, func(b *batch) {
+			some = nil
+			keysFrom(b.txn, prefix, prefix, func(item *badger.Item) bool {
+				some = append(some, item.KeyCopy(nil))
+				return len(some) < 1000
+			})
+			b.deleteAll(some)
+		})
+		if err != nil || len(some) < 1000 {
+			return err
+		}
+	}
 }
 
 func (b *batch) learn(news []event.Link) {
@@ -83,24 +86,28 @@ func (b *batch) learn(news []event.Link) {
 }
 
 // Seen returns the version that the last event of an entity had; 0 if there is
-// none, or it had none.
-func (o *Outbox) Seen(entityKey string) (version int64, err error) {
-	var last state
-	err = o.view(func(txn *badger.Txn) error {
-		_, err := getRecord(txn, stateKey(entityKey), &last)
-		return err
-	})
-	return last.Version, err
+// none, or it had none. The committer reads it: Badger keeps all others waiting
+// while a commit hangs.
+func (o *Outbox) Seen(ctx context.Context, entityKey string) (version int64, err error) {
+	var found int64
+	if err := o.submit(ctx, func(b *batch) { found = b.stateOf(entityKey).Version }); err != nil {
+		return 0, err
+	}
+	return found, nil
+}
+
+// stateOf returns what is kept of an entity; nothing if that is damaged.
+func (b *batch) stateOf(entityKey string) (last state) {
+	if text, found := b.get(stateKey(entityKey)); !found || decode(text, &last) != nil {
+		return state{}
+	}
+	return last
 }
 
 // remember keeps an event's version as its entity's, and tells whether a newer
 // one was known. What is unconfirmed changes nothing.
 func (b *batch) remember(e *event.Event, seq uint64) (late bool) {
-	key := stateKey(e.Key())
-	var last state
-	if text, found := b.get(key); found {
-		b.fail(decode(text, &last))
-	}
+	key, last := stateKey(e.Key()), b.stateOf(e.Key())
 	late = e.Entity.Version > 0 && e.Entity.Version < last.Version
 	switch {
 	case !e.Confirmed || late:

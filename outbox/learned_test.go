@@ -17,7 +17,7 @@ func version(entity string, n int, version int64) event.Event {
 
 func (s *store) seen(e event.Event) int64 {
 	s.t.Helper()
-	version, err := s.Seen(e.Key())
+	version, err := s.Seen(s.t.Context(), e.Key())
 	s.must(err)
 	return version
 }

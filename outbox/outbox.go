@@ -387,7 +387,8 @@ func (o *Outbox) sayParked(names []string) error {
 	})
 }
 
-// Begin makes an intent durable. After an error, of ctx too, it may be stored
+// Begin makes an intent durable and notes in it the version of the entity's
+// last event. After an error, of ctx too, it may be stored
 // all the same: Drop it, and begin again with a new id. ErrFull means that too
 // many are open, ErrNoSpace that the disk is too full; nothing was stored then.
 func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
@@ -397,12 +398,17 @@ func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
 	if o.open.Load() >= int64(o.config.MaxOpen) {
 		return ErrFull
 	}
-	value := encode(intent)
-	return o.submit(ctx, func(b *batch) {
+	stored := *intent // the committer may come to it after the caller left
+	err := o.submit(ctx, func(b *batch) {
 		b.fail(o.guard.begins()) // as the disk is now
-		b.set(intentKey(intent.ID), value)
+		stored.Seen = b.stateOf(stored.Entity).Version
+		b.set(intentKey(stored.ID), encode(stored))
 		b.after = append(b.after, func() { o.open.Add(1) })
 	})
+	if err == nil {
+		intent.Seen = stored.Seen
+	}
+	return err
 }
 
 // Drop removes an intent without an event. When it returns nil that is
