@@ -3,7 +3,7 @@ TRIALS ?= 200
 SEED ?= 1
 FUZZTIME ?= 60s
 
-.PHONY: help crash controls bulk memory fuzz bench
+.PHONY: help crash controls bulk refused memory fuzz bench
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -16,6 +16,9 @@ controls: ## the trials must find a cmstap that begins too late, or ends intents
 
 bulk: ## a large commit, killed before each of its transactions
 	OUTBOX_TEST_STRIDE=1 go test -count=1 -timeout 10m -run TestBulkIsKilled -v ./outbox
+
+refused: ## 100,000 refused writes over 256 connections
+	CMSTAP_REFUSED_WRITES=100000 go test -count=1 -timeout 20m -run TestRefusedWrites -v .
 
 memory: ## idle, and with a gibibyte each way
 	go test -count=1 -run TestMemory -v .
