@@ -27,7 +27,8 @@ type Config struct {
 	Admin    admin.Config                 `yaml:"admin"`
 	Log      LogConfig                    `yaml:"log"`
 
-	dialect *rules.Dialect
+	dialect  *rules.Dialect
+	warnings setting.Problems // what is allowed, but hardly meant
 }
 
 // Webhook is one webhook: which events it wants, and how it is called.
@@ -55,20 +56,25 @@ func defaultConfig() *Config {
 }
 
 // loadConfig reads and checks the config file; flags win over it. The error
-// lists every mistake.
-func loadConfig(file string, flags *runCommand) (*Config, error) {
+// lists every mistake, also those that more checks find.
+func loadConfig(file string, flags *runCommand, more ...func(*Config, setting.Check)) (*Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("the config can not be read: %w", err)
 	}
-	return parseConfig(file, text, flags)
+	return parseConfig(file, text, flags, more...)
 }
 
-func parseConfig(file string, text []byte, flags *runCommand) (*Config, error) {
+func parseConfig(file string, text []byte, flags *runCommand, more ...func(*Config, setting.Check)) (*Config, error) {
 	c := defaultConfig()
 	err := setting.Decode(file, text, c, func(check setting.Check) {
 		c.override(flags, check)
 		c.validate(check)
+		c.warn(check)
+		for _, also := range more {
+			also(c, check)
+		}
+		c.warnings = check.Warnings()
 	})
 	return c, err
 }
@@ -93,6 +99,9 @@ func (c *Config) validate(check setting.Check) {
 	c.Outbox.Validate(check.In("outbox"))
 	c.Outbox.Links = c.links(check.In("aliases"))
 	c.Admin.Validate(check.In("admin"))
+	if collide(c.Proxy.Listen, c.Admin.Listen) {
+		check.Add("admin.listen", "the port is that of proxy.listen; give it another one")
+	}
 	c.Log.validate(check.In("log"))
 	var err error
 	if c.dialect, err = rules.LoadDialect(c.Proxy.Dialect); err != nil {

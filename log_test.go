@@ -93,7 +93,7 @@ func TestLogIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	message := regexp.MustCompile(`\.(?:Debug|Info|Warn|Error)\("(\w+)"`)
+	message := regexp.MustCompile(`(?:log|logger)\.(?:Debug|Info|Warn|Error)\("(\w+)"`)
 	found := 0
 	err = filepath.WalkDir(".", func(path string, _ os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

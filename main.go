@@ -40,6 +40,7 @@ func main() {
 // commands are the commands and flags.
 type commands struct {
 	Run     runCommand  `cmd:"" help:"Stand in front of a CMS and deliver webhooks."`
+	Check   runCommand  `cmd:"" help:"Say what run would refuse and what looks wrong, and change nothing."`
 	Demo    demoCommand `cmd:"" help:"Play an editorial story against a sample CMS and show the webhooks that follow."`
 	Version struct{}    `cmd:"" help:"Print the version."`
 }
@@ -73,6 +74,8 @@ func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, st
 		switch parsed.Command() {
 		case "run":
 			err = c.Run.run(ctx, hangup, stderr)
+		case "check":
+			err = c.Check.check(stdout, stderr)
 		case "demo":
 			err = c.Demo.run(ctx, stdout)
 		case "version":
@@ -97,6 +100,9 @@ func (c *runCommand) run(ctx context.Context, hangup <-chan os.Signal, stderr io
 		return err
 	}
 	defer log.close()
+	for _, w := range config.warnings {
+		log.logger.Warn("config", "file", w.File, "line", w.Line, "setting", w.Path, "hint", w.Text)
+	}
 	a, err := newApp(config, log.logger)
 	if err != nil {
 		return err

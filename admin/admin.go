@@ -30,6 +30,14 @@ func (c Config) Validate(check setting.Check) {
 	}
 }
 
+// Warn reports a listener that others may reach.
+func (c Config) Warn(check setting.Check) {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if ip := net.ParseIP(host); err == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		check.Warn("listen", "other machines may reach it, and it asks for no password; listen on 127.0.0.1, or keep others out by a firewall")
+	}
+}
+
 // Admin is the admin listener.
 type Admin struct {
 	listener net.Listener

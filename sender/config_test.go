@@ -105,3 +105,38 @@ func TestStandardScheduleIsEightAttemptsOverADay(t *testing.T) {
 		t.Errorf("%d attempts over %v", attempts, total)
 	}
 }
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	check := func(text string, want ...string) {
+		t.Helper()
+		var e Endpoint
+		var found setting.Problems
+		e.SetDefaults()
+		err := setting.Decode("c.yaml", []byte("url: http://x.example\n"+text), &e, func(c setting.Check) {
+			e.Validate(c)
+			e.Warn(c)
+			found = c.Warnings()
+		})
+		if diff := cmp.Diff(strings.Join(want, "\n"), found.Error()); diff != "" || err != nil {
+			t.Errorf("%s: %v\n%s", text, err, diff)
+		}
+	}
+	check("")
+	check("timeout: 1m")
+	check("timeout: 61s", "c.yaml:2: timeout: a receiver that hangs holds each call for 1m1s; have it answer first and work afterwards, and give 1m or less")
+	const once = "a call is made once: what fails is lost; leave retry out for 8 attempts over 1d3h35m5s"
+	check("retry: { delays: [] }", "c.yaml:2: retry.delays: "+once)
+	check("retry:\n  delays: []\n  on: []", "c.yaml:3: retry.delays: "+once)
+	check("retry: { delays: [1s, 10s, 49s] }")
+	check("retry: { delays: [1s, 10s, 48s] }", "c.yaml:2: retry.delays: the last attempt comes 59s after the first: "+
+		"a receiver that is away for a minute loses events; end with longer waits, for example 1m, 10m, 1h")
+	check("retry: { delays: [100ms, 999ms, 1s, 1h] }")
+	check("retry: { delays: [100ms, 100ms, 999ms, 1h] }",
+		"c.yaml:2: retry.delays: 3 waits are under 1s: they load a receiver that is in trouble already; let the waits grow")
+	const final = ": such a failure ends the delivery at once; add it, or leave on out"
+	check("retry: { on: [timeout, connection, 429, 503] }")
+	check("retry: { on: [timeout, connection, 4xx, 5xx] }")
+	check("retry: { on: [4xx, 5xx] }", "c.yaml:2: retry.on: does not name timeout, connection"+final)
+	check("retry:\n  on: [timeout, connection, 404]", "c.yaml:3: retry.on: does not name 429, 5xx"+final)
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -175,21 +176,23 @@ func fieldsOf(v reflect.Value) map[string]reflect.Value {
 
 // suggestion names the known key that is nearest to a mistyped one.
 func suggestion(key string, fields map[string]reflect.Value) string {
-	best, distance := "", 3
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		if d := editDistance(key, name); d < distance {
-			best, distance = name, d
-		}
-	}
-	if best != "" {
+	names := slices.Sorted(maps.Keys(fields))
+	if best := Nearest(key, names); best != "" {
 		return fmt.Sprintf("; did you mean %s?", best)
 	}
 	return "; known here: " + strings.Join(names, ", ")
+}
+
+// Nearest returns the known word that a mistyped one stands for, in any case;
+// "" if none is near.
+func Nearest(word string, known []string) string {
+	best, distance := "", 3
+	for _, name := range known {
+		if d := editDistance(strings.ToLower(word), strings.ToLower(name)); d < distance {
+			best, distance = name, d
+		}
+	}
+	return best
 }
 
 // editDistance is the Levenshtein distance of two short words.

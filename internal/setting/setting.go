@@ -48,8 +48,14 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Check collects the mistakes that a Validate method finds. Paths are relative
-// to the struct that is validated.
+// sort brings them into the order of the file. Those of one place stay in the
+// order in which they were found.
+func (ps Problems) sort() {
+	slices.SortStableFunc(ps, func(a, b Problem) int { return cmp.Or(a.Line-b.Line, strings.Compare(a.Path, b.Path)) })
+}
+
+// Check collects the mistakes that a Validate method finds, and the warnings of
+// a Warn method. Paths are relative to the struct that is validated.
 type Check struct {
 	doc    *document
 	prefix string
@@ -65,6 +71,22 @@ func (c Check) Add(path, format string, args ...any) {
 	c.doc.add(c.doc.line(full), full, format, args...)
 }
 
+// Warn reports at path what is allowed but hardly meant.
+func (c Check) Warn(path, format string, args ...any) {
+	full := join(c.prefix, path)
+	c.doc.warnings = append(c.doc.warnings, Problem{c.doc.file, c.doc.line(full), full, fmt.Sprintf(format, args...)})
+}
+
+// Warnings returns what Warn reported so far, in the order of the file, but not
+// where a mistake was reported too: that says it better.
+func (c Check) Warnings() Problems {
+	warnings := slices.DeleteFunc(slices.Clone(c.doc.warnings), func(w Problem) bool {
+		return slices.ContainsFunc(c.doc.problems, func(p Problem) bool { return p.Path == w.Path })
+	})
+	warnings.sort()
+	return warnings
+}
+
 // Decode reads one YAML document into the struct that into points to, which
 // holds the defaults, and then calls validate. The error is nil or Problems:
 // everything that is wrong, in the order of the file.
@@ -77,9 +99,7 @@ func Decode(file string, text []byte, into any, validate func(Check)) error {
 	if len(doc.problems) == 0 {
 		return nil
 	}
-	slices.SortFunc(doc.problems, func(a, b Problem) int {
-		return cmp.Or(a.Line-b.Line, strings.Compare(a.Path, b.Path))
-	})
+	doc.problems.sort()
 	return doc.problems
 }
 
@@ -88,6 +108,7 @@ type document struct {
 	file     string
 	lines    map[string]int // path -> line
 	problems Problems
+	warnings Problems
 	reading  map[*yaml.Node]bool // false: was read before
 	repeats  int                 // of nodes, through aliases
 }

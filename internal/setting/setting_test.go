@@ -99,6 +99,64 @@ func TestMistakes(t *testing.T) {
 	check(doubling("[*, *]") + "shape: *a9")
 }
 
+// TestWarnings: they have lines as mistakes do, stay apart from them, and keep
+// quiet where there is a mistake.
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	check := func(text, want, mistakes string) {
+		t.Helper()
+		var c config
+		var warnings setting.Problems
+		err := setting.Decode("c.yaml", []byte(text), &c, func(check setting.Check) {
+			check.In("hooks[0]").Warn("tries", "is %d", 0)
+			check.In("hooks[0]").Warn("tries", "is little")
+			check.Warn("max", "is small")
+			warnings = check.Warnings()
+		})
+		if err == nil {
+			err = setting.Problems{}
+		}
+		if warnings.Error() != want || err.Error() != mistakes {
+			t.Errorf("%q: got\n%s\nand\n%v", text, warnings.Error(), err)
+		}
+	}
+	check("\nmax: 1\nhooks: [\n{ tries: 0 }]", "c.yaml:2: max: is small\nc.yaml:4: hooks[0].tries: is 0\nc.yaml:4: hooks[0].tries: is little", "")
+	check("listen: a\nhooks:\n- name: a", "c.yaml: max: is small\nc.yaml:3: hooks[0].tries: is 0\nc.yaml:3: hooks[0].tries: is little", "")
+	check("max: many\nhooks: [{tries: x}]", "", "c.yaml:1: max: want a whole number, not \"many\"\nc.yaml:2: hooks[0].tries: want a whole number, not \"x\"")
+}
+
+// TestValuesAsText: a value is printed as it is written.
+func TestValuesAsText(t *testing.T) {
+	t.Parallel()
+	for _, want := range []string{"0s", "300ms", "1.5s", "30s", "1m", "1m5s", "2h", "2h0m5s", "7d", "1d3h35m5s", "36500d"} {
+		var d setting.Duration
+		if err := d.UnmarshalText([]byte(want)); err != nil || d.String() != want {
+			t.Errorf("got %s, want %s; %v", d, want, err)
+		}
+	}
+	for _, want := range []string{"0", "1", "1000", "64KiB", "64MiB", "4GiB", "2TiB", "2048TiB"} {
+		var s setting.Size
+		if err := s.UnmarshalText([]byte(want)); err != nil || s.String() != want {
+			t.Errorf("got %s, want %s; %v", s, want, err)
+		}
+	}
+}
+
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	check := func(word, want string) {
+		t.Helper()
+		if got := setting.Nearest(word, []string{"publish", "save", "unpublish"}); got != want {
+			t.Errorf("%s: got %q, want %q", word, got, want)
+		}
+	}
+	check("published", "publish")
+	check("Unpublished", "unpublish")
+	check("PUBLISH", "publish")
+	check("saved", "save")
+	check("delete", "")
+}
+
 // TestMerge: what is written out wins over what is merged in, wherever the <<
 // stands, and the first map of a list wins over those after it.
 func TestMerge(t *testing.T) {

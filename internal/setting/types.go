@@ -41,8 +41,23 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // Std returns the span as the standard library has it.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
-// String returns the span as people write it.
-func (d Duration) String() string { return time.Duration(d).String() }
+// String returns the span as people write it: 7d, 1d3h30m, 30s.
+func (d Duration) String() string {
+	const day = 24 * time.Hour
+	days, rest := d.Std()/day, (d.Std() % day).String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(rest, zero) {
+			rest = rest[:len(rest)-2]
+		}
+	}
+	switch {
+	case days == 0:
+		return rest
+	case rest == "0s":
+		return fmt.Sprintf("%dd", days)
+	}
+	return fmt.Sprintf("%dd%s", days, rest)
+}
 
 // Size is a number of bytes, written as 4GiB, 100MB or 4096.
 type Size int64
@@ -70,6 +85,16 @@ func (s *Size) UnmarshalText(text []byte) error {
 	}
 	*s = Size(number * unit)
 	return nil
+}
+
+// String returns the size as people write it: 4GiB, or 1000 if no unit fits.
+func (s Size) String() string {
+	units := []string{"", "KiB", "MiB", "GiB", "TiB"}
+	n, i := int64(s), 0
+	for ; n != 0 && n%1024 == 0 && i < len(units)-1; i++ {
+		n /= 1024
+	}
+	return strconv.FormatInt(n, 10) + units[i]
 }
 
 // URL is an http or https address with a host.

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"cmstap/internal/setting"
+)
+
+// warn reports what run accepts, but what is hardly meant. Each package knows
+// that of its settings; here is what concerns several.
+func (c *Config) warn(check setting.Check) {
+	c.warnUpstream(check)
+	if c.Proxy.Durability == "best_effort" {
+		check.Warn("proxy.durability", "a write that can not be recorded passes, and its event is lost; required answers 503 before the CMS sees it")
+	}
+	if !c.Outbox.Sync {
+		check.Warn("outbox.sync", "a power cut may lose the events of the last moments; leave it out to wait for the disk")
+	}
+	c.Admin.Warn(check.In("admin"))
+	twins := map[string]string{}
+	for i := range c.Webhooks {
+		w, path := &c.Webhooks[i], fmt.Sprintf("webhooks[%d]", i)
+		at := check.In(path)
+		if c.dialect != nil {
+			w.Subscription.Warn(at, c.dialect)
+		}
+		w.Endpoint.Warn(at)
+		if leadsTo(w.URL.URL, c.Proxy.Listen) {
+			at.Warn("url", "leads to proxy.listen: cmstap would call itself, and the CMS with it; name the receiver's own address")
+		}
+		if twin, found := twins[w.wants()]; found {
+			at.Warn("url", "gets the same events as %s under the same address: each comes twice; remove one of them", twin)
+		}
+		twins[w.wants()] = path
+	}
+}
+
+func (c *Config) warnUpstream(check setting.Check) {
+	upstream := c.Proxy.Upstream.URL
+	if upstream == nil {
+		return
+	}
+	if upstream.Scheme == "http" && !isLocal(upstream.Hostname()) {
+		check.Warn("proxy.upstream", "http:// sends your clients' tokens to the CMS unencrypted; use https://")
+	}
+	if leadsTo(upstream, c.Proxy.Listen) {
+		check.Warn("proxy.upstream", "leads to proxy.listen: cmstap would call itself; name the CMS's own address")
+	}
+}
+
+// wants is where a webhook is called and for what, to compare.
+func (w *Webhook) wants() string {
+	if w.URL.URL == nil {
+		return w.Name
+	}
+	topics, environments := slices.Sorted(slices.Values(w.Topics)), slices.Sorted(slices.Values(w.Environments))
+	return fmt.Sprintf("%s %q %q %q", w.URL, strings.ToLower(strings.Join(topics, " ")), environments, w.Filter)
+}
