@@ -97,7 +97,7 @@ func (a *app) run(ctx context.Context) error {
 			}
 		})
 	}
-	stops := []stop{{"outbox", func(context.Context) error { return a.outbox.Close() }}}
+	stops := []stop{{"outbox", a.closeOutbox}}
 	stops = append(stops,
 		stop{"sender", background(a.sender.Run)},
 		stop{"resolver", background(a.resolver.Run)},
@@ -129,6 +129,17 @@ func (a *app) adoptOrphans(ctx context.Context) {
 		a.resolver.AddOrphans(a.outbox.Orphans(), time.Now().UTC())
 	case <-ctx.Done():
 	}
+}
+
+// closeOutbox says what the next start will go on with.
+func (a *app) closeOutbox(context.Context) error {
+	deliveries, writes, err := a.outbox.Waiting()
+	if err == nil {
+		a.log.Info("waiting", "deliveries", deliveries, "writes", writes)
+	} else if errors.Is(err, outbox.ErrNoSpace) { // it was never open
+		err = nil
+	}
+	return errors.Join(err, a.outbox.Close())
 }
 
 // stopAll runs the steps last in, first out, each in its own time. One that

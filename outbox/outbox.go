@@ -181,6 +181,16 @@ func (o *Outbox) Close() error {
 	return err
 }
 
+// Waiting counts the deliveries that have no result yet, and the writes whose
+// outcome is not known. It reads every key of them.
+func (o *Outbox) Waiting() (deliveries, writes int, err error) {
+	err = o.view(func(txn *badger.Txn) error {
+		deliveries, writes = count(txn, []byte{tagOrder}), count(txn, []byte{tagIntent})
+		return nil
+	})
+	return deliveries, writes, err
+}
+
 // view reads a snapshot; Close waits for it.
 func (o *Outbox) view(read func(*badger.Txn) error) error {
 	if err := o.opened(); err != nil {
