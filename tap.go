@@ -42,6 +42,11 @@ type tap struct {
 // Classify implements proxy.Tap.
 func (t *tap) Classify(head event.Head) event.Plan { return t.rules.Classify(head, t.outbox.Links()) }
 
+// Identify implements proxy.Tap.
+func (t *tap) Identify(head event.Head, body event.Copy) event.Plan {
+	return t.rules.Identify(head, body, t.outbox.Links())
+}
+
 // Begin implements proxy.Tap.
 func (t *tap) Begin(x *event.Exchange) error {
 	id, err := uuid.NewV7()
@@ -139,7 +144,7 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, learned); err != nil {
 		return err
 	}
-	if len(captured) == 0 {
+	if !t.rules.Knows(x.Intent) {
 		t.gap(x.Intent, errors.New("the dialect does not know this write any more"),
 			"it was recorded under the dialect "+x.Intent.Dialect+"; no event is made of it")
 	}

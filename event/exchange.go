@@ -1,6 +1,9 @@
 package event
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Headers reads request headers by name, ignoring case. A missing header is "".
 type Headers interface{ Get(name string) string }
@@ -29,7 +32,9 @@ func (c Class) String() string { return [...]string{"pass", "observe", "write"}[
 
 // Plan is what rules decided about a request from its head alone.
 type Plan struct {
-	Class  Class
+	Class Class
+	// Body is set if only the body tells; nothing else but Class is, then.
+	Body   bool
 	Intent *Intent // unless it is to Pass: all but ID and Time
 	Judge  Judge   // unless it is to Pass
 	// Credentials names the request headers of a Write that let its caller
@@ -51,8 +56,8 @@ const (
 	Rejected                // it did not happen
 )
 
-// Intent is the durable note that a write is under way. It holds no body and
-// no credential.
+// Intent is the durable note that a write is under way. It holds no credential,
+// and of query and body only what the dialect names.
 type Intent struct {
 	ID      string    `json:"id"` // a UUID version 7
 	Time    time.Time `json:"time"`
@@ -67,7 +72,12 @@ type Intent struct {
 	Seen int64 `json:"seen,omitempty"`
 	// Headers holds the request headers that the dialect asks for, by the
 	// names it gives them ("version"); never a credential.
-	Headers     map[string]string `json:"headers,omitempty"`
+	Headers map[string]string `json:"headers,omitempty"`
+	// Query holds the same of the query, and Body, a JSON object, of the body.
+	// BodyUnseen says why the body could not be read.
+	Query       map[string]string `json:"query,omitempty"`
+	Body        json.RawMessage   `json:"body,omitempty"`
+	BodyUnseen  string            `json:"body_unseen,omitempty"`
 	Traceparent string            `json:"traceparent,omitempty"`
 	UserAgent   string            `json:"user_agent,omitempty"`
 	// Unrecorded is set if the intent could not be made durable and the write

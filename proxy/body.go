@@ -22,6 +22,7 @@ type upload struct {
 	size     int // announced bytes; -1 if chunked
 	stall    time.Duration
 	progress func() // called before each read
+	start    []byte // was read already and is to be read again
 	got      int
 	err      error // why the client's body is not whole; the client's doing
 
@@ -32,6 +33,11 @@ type upload struct {
 var errAbandoned = errors.New("the rest of the body is not wanted")
 
 func (u *upload) Read(p []byte) (int, error) {
+	if len(u.start) > 0 {
+		n := copy(p, u.start)
+		u.start = u.start[n:]
+		return n, nil
+	}
 	if err := u.allow(); err != nil {
 		return 0, err
 	}
@@ -221,22 +227,23 @@ func (c *boundedCopy) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// decoded undoes the content coding of a copy. What broke off stays as it came.
-func decoded(c *boundedCopy, coding string, broke error) event.Copy {
+// decoded undoes the content coding of a copy of a message. What broke off stays
+// as it came.
+func decoded(message string, c *boundedCopy, coding string, broke error) event.Copy {
 	switch {
 	case broke != nil:
 		return event.Copy{Bytes: c.bytes, Err: broke.Error()}
 	case c.cut:
-		return event.Copy{Err: fmt.Sprintf("the answer is larger than %d MiB", copyLimit>>20)}
+		return event.Copy{Err: fmt.Sprintf("%s is larger than %d MiB", message, copyLimit>>20)}
 	case coding == "" || coding == "identity":
 		return event.Copy{Bytes: c.bytes}
 	}
-	var message fasthttp.Response
-	message.Header.SetContentEncoding(coding)
-	message.SetBodyRaw(c.bytes)
-	plain, err := message.BodyUncompressedWithLimit(copyLimit)
+	var body fasthttp.Response
+	body.Header.SetContentEncoding(coding)
+	body.SetBodyRaw(c.bytes)
+	plain, err := body.BodyUncompressedWithLimit(copyLimit)
 	if err != nil {
-		return event.Copy{Err: fmt.Sprintf("the answer's content coding %q can not be undone: %v", coding, err)}
+		return event.Copy{Err: fmt.Sprintf("%s has the content coding %q, which can not be undone: %v", message, coding, err)}
 	}
 	return event.Copy{Bytes: plain}
 }

@@ -69,6 +69,6 @@ func (p *Proxy) fetch(ctx context.Context, path string, headers map[string]strin
 	t.body.until = t.until
 	_, err := io.Copy(copied, t.body)
 	_ = t.body.CloseWithError(err)
-	fetched.Body = decoded(copied, coding, err)
+	fetched.Body = decoded("the answer", copied, coding, err)
 	return fetched, err
 }

@@ -32,12 +32,19 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 	}
 	in.SetRequestURIBytes(originForm(in.RequestURI()))
 	named := connectionTokens(in.AllInOrder())
-	plan := p.tap.Classify(headOf(in, named))
+	head := headOf(in, named)
+	plan := p.tap.Classify(head)
 	t := newTrip()
 	defer t.end()
 	p.outgoing(ctx, &t.req.Header, named)
 	ctx.Response.Header.CopyTo(&t.answer.Header) // no invented Date and Content-Type, names as they are
 	up, err := p.incoming(ctx, t)
+	if err == nil && plan.Body {
+		var body event.Copy
+		if body, err = identifying(t, up, in.ContentEncoding()); err == nil {
+			plan = p.tap.Identify(head, body)
+		}
+	}
 	switch {
 	case err != nil:
 		p.cutShort(ctx, err)
@@ -86,6 +93,26 @@ func (p *Proxy) incoming(ctx *fasthttp.RequestCtx, t *trip) (*upload, error) {
 	}
 	t.req.SetBodyRaw(body)
 	return nil, nil
+}
+
+// identifyLimit bounds what is read of a body to know what a request means.
+const identifyLimit = 256 << 10
+
+// identifying reads a body that tells what the request means, and leaves it to
+// be sent.
+func identifying(t *trip, up *upload, coding []byte) (event.Copy, error) {
+	start := t.req.Body()
+	if up != nil {
+		var err error
+		if start, err = io.ReadAll(io.LimitReader(up, identifyLimit+1)); err != nil {
+			return event.Copy{}, err
+		}
+		up.start = start
+	}
+	if len(start) > identifyLimit {
+		return event.Copy{Err: fmt.Sprintf("the request's body is larger than %d KiB", identifyLimit>>10)}, nil
+	}
+	return decoded("the request", &boundedCopy{bytes: start}, strings.ToLower(string(coding)), nil), nil
 }
 
 // begin has the intent recorded, or refuses the request.
@@ -159,7 +186,7 @@ func (p *Proxy) conclude(x *event.Exchange, judge event.Judge, copied *boundedCo
 	if broke == nil {
 		x.Outcome = outcomes[judge.Judge(x.Status)]
 	}
-	x.Answer = decoded(copied, coding, broke)
+	x.Answer = decoded("the answer", copied, coding, broke)
 }
 
 // outcomes is what the verdict on a whole answer makes of a write.

@@ -52,6 +52,7 @@ type fakeTap struct {
 	finish   func(*event.Exchange)
 	observe  func(*event.Exchange)
 	classify func(event.Head)
+	identify func(event.Copy) // if set, every write asks for the body
 	begun    atomic.Int64
 	ended    atomic.Int64
 	finished chan *event.Exchange
@@ -64,6 +65,18 @@ func (f *fakeTap) Classify(head event.Head) event.Plan {
 	if slices.Contains([]string{"GET", "HEAD", "OPTIONS"}, head.Method) && !strings.HasPrefix(head.Path, "/w") {
 		return event.Plan{}
 	}
+	if f.identify != nil {
+		return event.Plan{Class: event.Write, Body: true}
+	}
+	return f.write(head)
+}
+
+func (f *fakeTap) Identify(head event.Head, body event.Copy) event.Plan {
+	f.identify(body)
+	return f.write(head)
+}
+
+func (f *fakeTap) write(head event.Head) event.Plan {
 	intent := &event.Intent{Method: strings.Clone(head.Method), Path: strings.Clone(head.Path)}
 	return event.Plan{Class: event.Write, Intent: intent, Judge: restJudge{}}
 }

@@ -41,7 +41,7 @@ func (p *Proxy) observe(ctx *fasthttp.RequestCtx, t *trip, up *upload, plan even
 		go func() { // undoing the coding takes time, and a client waits
 			defer leave()
 			defer p.recovered("observing an answer", func() {})
-			x.Answer = decoded(&body.copied, coding, nil)
+			x.Answer = decoded("the answer", &body.copied, coding, nil)
 			p.tap.Observe(x)
 		}()
 	}

@@ -26,8 +26,10 @@ import (
 
 // Tap is the rest of the house as the proxy sees it.
 type Tap interface {
-	// Classify says from the head alone what a request means.
+	// Classify says from the head alone what a request means. If the plan asks
+	// for the body, Identify says it.
 	Classify(head event.Head) event.Plan
+	Identify(head event.Head, body event.Copy) event.Plan
 	// Begin makes a write's intent durable before it is forwarded; it sets the
 	// intent's id and time. After an error it must not be forwarded.
 	Begin(x *event.Exchange) error

@@ -1,8 +1,8 @@
 package rules
 
 import (
-	"encoding/json"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"cmstap/event"
@@ -25,7 +25,7 @@ type checkConfig struct {
 // The names that a check may use: what the request said, the status and the
 // answer of reading the entity, when the write began by the CMS's clock, and
 // the version of the entity's last event, then and now.
-var checkRoots = []string{"path", "header", "status", "response", "began", "known", "seen"}
+var checkRoots = append(slices.Clone(requestRoots), "status", "response", "began", "known", "seen")
 
 func compileCheck(at setting.Check, c checkConfig) *checkConfig {
 	c.version = compileTemplate(at, "version", c.Version, checkRoots)
@@ -45,11 +45,11 @@ func compileCheck(at setting.Check, c checkConfig) *checkConfig {
 // Question returns the path of the entity that a write is about, for a GET
 // that settles a doubt. It is not ok if the dialect knows no way to settle it.
 func (r *Rules) Question(intent *event.Intent) (path string, ok bool) {
-	route, _ := r.dialect.find(intent.Method, intent.Path)
-	if route == nil || r.dialect.checks[route.config.Check] == nil {
+	route := r.dialect.named[intent.Route]
+	if route == nil || route.check == nil {
 		return "", false
 	}
-	return route.pattern.through(resolveDots(intent.Path), "id")
+	return route.pattern.through(r.dialect.again(intent).path, "id")
 }
 
 // Credentials returns the headers that recovery.token stands for.
@@ -58,9 +58,9 @@ func (r *Rules) Credentials(token string) event.Credentials {
 		return nil
 	}
 	headers := event.Credentials{}
-	v := &values{scope: expression.NewScope(map[string]any{"token": token})}
+	v := newValues(map[string]any{"token": token})
 	for name, t := range r.dialect.token {
-		headers[name], _, _ = t.text(v)
+		headers[name] = t.known(v)
 	}
 	return headers
 }
@@ -68,24 +68,23 @@ func (r *Rules) Credentials(token string) event.Credentials {
 // Resolve says what the entity tells of a write in doubt. If the write was
 // done, the exchange to go on with is returned too.
 func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *event.Exchange) {
-	route, params := r.dialect.find(x.Intent.Method, x.Intent.Path)
-	if route == nil || r.dialect.checks[route.config.Check] == nil || f.Status != statusOK && f.Status != statusNotFound {
+	route := r.dialect.named[x.Intent.Route]
+	if route == nil || route.check == nil || f.Status != statusOK && f.Status != statusNotFound {
 		return event.Doubt, x
 	}
-	check := r.dialect.checks[route.config.Check]
-	roots := map[string]any{
-		"path": params, "header": x.Intent.Headers, "status": f.Status, "response": entityOf(f),
-		"known": int(x.Intent.Seen), "seen": int(f.Seen),
-	}
+	check := route.check
+	roots := r.dialect.rootsOf(x.Intent, route)
+	roots["status"], roots["response"] = f.Status, entityOf(f)
+	roots["known"], roots["seen"] = int(x.Intent.Seen), int(f.Seen)
 	if !f.Began.IsZero() {
 		roots["began"] = timestamp(f.Began)
 	}
-	scope := expression.NewScope(roots)
+	v := newValues(roots)
 	switch {
-	case check.notApplied.Run(scope).True():
+	case check.notApplied.Run(v.scope).True():
 		return event.Rejected, x
-	case check.applied.Run(scope).True():
-		return event.Accepted, route.resolved(x, f, check, scope)
+	case check.applied.Run(v.scope).True():
+		return event.Accepted, route.resolved(x, f, v)
 	default:
 		return event.Doubt, x
 	}
@@ -93,18 +92,14 @@ func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *eve
 
 // resolved is the exchange of a write that turned out to be done. The entity
 // counts as its answer unless it has changed again since.
-func (r *route) resolved(x *event.Exchange, f event.Finding, check *checkConfig, scope *expression.Scope) *event.Exchange {
+func (r *route) resolved(x *event.Exchange, f event.Finding, v *values) *event.Exchange {
 	done := *x
 	done.Outcome, done.Resolved, done.Status, done.Answer = event.Done, true, 0, event.Copy{}
-	if text, state, _ := check.version.text(&values{scope: scope}); state == expression.Present {
-		done.Version, _ = strconv.ParseInt(text, 10, 64)
-	}
+	done.Version, _ = strconv.ParseInt(r.check.version.known(v), 10, 64)
 	if f.Status != statusOK {
 		return &done
 	}
-	v := &values{scope: scope, response: entityOf(f)}
-	text, _, _ := r.event.version.text(v)
-	version, _ := strconv.ParseInt(text, 10, 64)
+	version, _ := strconv.ParseInt(r.event["version"].known(v), 10, 64)
 	if done.Version == 0 || done.Version == version {
 		done.Version, done.Answer = version, f.Entity
 	} else {
@@ -119,19 +114,20 @@ func entityOf(f event.Finding) expression.Document {
 		return expression.Document{Why: "there is no such entity"}
 	case f.Entity.Err != "":
 		return expression.Document{Why: f.Entity.Err}
-	case !json.Valid(f.Entity.Bytes):
-		return expression.Document{Why: "the entity is not JSON"}
-	default:
-		return expression.Document{JSON: f.Entity.Bytes, Whole: true}
 	}
+	if problem := jsonProblem(f.Entity.Bytes); problem != "" {
+		return expression.Document{Why: "the entity " + problem}
+	}
+	return whole(f.Entity.Bytes)
 }
 
 // through returns the path up to and with that parameter.
-func (p pattern) through(path, param string) (string, bool) {
-	result := ""
-	for _, segment := range p {
+func (p *pattern) through(path, param string) (string, bool) {
+	rest := p.end(path)
+	result := path[:len(path)-len(rest)]
+	for _, segment := range p.segments {
 		var text string
-		text, path = nextSegment(path)
+		text, rest = nextSegment(rest)
 		result += "/" + url.PathEscape(unescape(text))
 		if segment.param && segment.text == param {
 			return result, true

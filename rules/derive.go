@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -11,26 +13,91 @@ import (
 	"cmstap/internal/expression"
 )
 
-// Derive returns the events of an exchange. One that is in doubt gives
-// unconfirmed events. An exchange that the dialect does not know (any more)
-// gives none. Links are what is known of aliases.
+// Knows tells whether the dialect has the route of an intent, which may have
+// been recorded under another one.
+func (r *Rules) Knows(intent *event.Intent) bool { return r.dialect.named[intent.Route] != nil }
+
+// Derive returns the events of an exchange, none if its route is not known. One
+// that is in doubt gives unconfirmed events. Links are what is known of aliases.
 func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
-	route, params := r.dialect.find(x.Intent.Method, x.Intent.Path)
+	route := r.dialect.named[x.Intent.Route]
 	if route == nil {
 		return nil
 	}
-	return []event.Event{r.dialect.derive(x, route, params, links)}
+	d := &derivation{dialect: r.dialect, route: route, x: x, links: links, before: map[string]int{}}
+	d.response, d.status, d.problem = answerOf(x)
+	roots := r.dialect.rootsOf(x.Intent, route)
+	roots["status"], roots["response"] = d.status, d.response
+	roots["before"] = expression.Document{Why: "the state before is not known"}
+	for _, item := range route.items(newValues(roots)) {
+		d.add(roots, item)
+	}
+	return d.events
 }
 
-// derive makes the event of a route: first who and what, then what follows
-// from that.
-func (d *Dialect) derive(x *event.Exchange, r *route, params map[string]string, links event.Links) event.Event {
-	response, status, problem := answerOf(x)
-	roots := map[string]any{"path": params, "header": x.Intent.Headers, "status": status, "response": response}
-	v := &values{scope: expression.NewScope(roots), response: response}
+// derivation makes the events of one exchange.
+type derivation struct {
+	dialect  *Dialect
+	route    *route
+	x        *event.Exchange
+	links    event.Links
+	response expression.Document
+	status   int
+	problem  string
+	before   map[string]int // events by action and address
+	events   []event.Event
+}
 
+// items are what the route makes an event of each: the items of its list; if
+// that was not seen, one that is unknown; without a list, one that is nil.
+func (r *route) items(v *values) []any {
+	if r.each == nil {
+		return []any{nil}
+	}
+	if response, isDocument := v.roots["response"].(expression.Document); isDocument && r.eachPath != nil {
+		documents, state := itemsOf(response, r.eachPath)
+		if state == expression.Unknown {
+			return []any{expression.Document{Why: response.Why}}
+		}
+		items := make([]any, len(documents))
+		for i, document := range documents {
+			items[i] = document
+		}
+		return items
+	}
+	result := r.each.Run(v.scope)
+	if result.State == expression.Unknown {
+		return []any{expression.Document{Why: result.Detail}}
+	}
+	items, _ := result.Value.([]any)
+	return items
+}
+
+// itemsOf are the items of a list in a document. What is no list has none.
+func itemsOf(d expression.Document, path []string) ([]expression.Document, expression.State) {
+	raw, state := d.Lookup(path...)
+	var texts []json.RawMessage
+	if state != expression.Present || json.Unmarshal(raw, &texts) != nil {
+		return nil, state
+	}
+	items := make([]expression.Document, len(texts))
+	for i, text := range texts {
+		items[i] = whole(text)
+	}
+	return items, state
+}
+
+// add makes the events of one item: first who and what, then what follows from
+// that.
+func (d *derivation) add(common map[string]any, item any) {
+	x, r := d.x, d.route
+	roots := maps.Clone(common)
+	if item != nil {
+		roots["item"] = item
+	}
+	v := newValues(roots)
 	e := event.Event{
-		Time: x.Time.UTC(), Type: r.typ, Confirmed: x.Outcome == event.Done, PayloadError: problem, Gone: r.config.Gone,
+		Time: x.Time.UTC(), Type: r.typ.known(v), Confirmed: x.Outcome == event.Done, PayloadError: d.problem, Gone: r.gone,
 		Request: event.Request{
 			Method: x.Intent.Method, Path: x.Intent.Path, ID: x.Intent.ID,
 			Traceparent: x.Intent.Traceparent, UserAgent: x.Intent.UserAgent,
@@ -40,19 +107,27 @@ func (d *Dialect) derive(x *event.Exchange, r *route, params map[string]string, 
 	if x.Resolved {
 		e.Entity.Version = x.Version
 	}
-	follow(&e, links)
-	e.Action = r.action(v.scope)
-	e.ID = event.NewID(x.Intent.ID, e.Topic(), e.Address(), 0)
-
-	maps.Copy(roots, map[string]any{
-		"set": r.set, "type": e.Type, "action": e.Action, "topic": e.Topic(), "entity": document(e.Entity, ""), "id": e.ID,
-		"time": timestamp(e.Time), "before": expression.Document{Why: "the state before is not known"},
-	})
+	follow(&e, d.links)
+	roots["set"], roots["type"], roots["entity"] = r.set, e.Type, document(e.Entity, "")
+	roots["time"] = timestamp(e.Time)
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment})
-	v.scope = expression.NewScope(roots)
-	d.fillPayload(&e, r, v)
-	e.Native = d.Native.fill(v)
-	return e
+	for _, action := range r.happened(v.scope) {
+		d.finish(e, action, roots)
+	}
+}
+
+// finish gives an event its action, its id, its payload and its native form.
+func (d *derivation) finish(e event.Event, action string, roots map[string]any) {
+	e.Action = action
+	address := e.Address()
+	e.ID = event.NewID(d.x.Intent.ID, e.Topic(), address, d.before[action+" "+address])
+	d.before[action+" "+address]++
+	own := maps.Clone(roots)
+	own["action"], own["topic"], own["id"] = e.Action, e.Topic(), e.ID
+	v := newValues(own)
+	d.fillPayload(&e, v)
+	e.Native = d.dialect.Native.fill(v)
+	d.events = append(d.events, e)
 }
 
 // follow says which environment the event's is an alias of, if it is one.
@@ -80,56 +155,55 @@ func answerOf(x *event.Exchange) (response expression.Document, status int, prob
 		problem = x.Answer.Err
 	case len(x.Answer.Bytes) == 0:
 		return expression.Document{Why: "the answer has no body"}, x.Status, ""
-	case !json.Valid(x.Answer.Bytes):
-		problem = "the answer is not JSON"
 	default:
-		return expression.Document{JSON: x.Answer.Bytes, Whole: true}, x.Status, ""
+		if problem = jsonProblem(x.Answer.Bytes); problem == "" {
+			return whole(x.Answer.Bytes), x.Status, ""
+		}
+		problem = "the answer " + problem
 	}
 	return expression.Document{Why: problem}, x.Status, problem
 }
 
-// action is the first one whose condition holds.
-func (r *route) action(scope *expression.Scope) string {
-	last := len(r.config.Actions) - 1
-	for _, a := range r.config.Actions[:last] {
-		if a.when.Run(scope).True() {
-			return a.Action
-		}
-	}
-	return r.config.Actions[last].Action
-}
-
 // fill sets what the templates give; what they do not know stays empty.
-func (c *eventConfig) fill(e *event.Event, v *values) {
-	known := func(t template) string {
-		text, _, _ := t.text(v)
-		return text
-	}
-	e.Space, e.Actor, e.Alias, e.Target = known(c.space), known(c.actor), known(c.alias), known(c.target)
-	environment, state, why := c.environment.text(v)
+func (t eventTemplates) fill(e *event.Event, v *values) {
+	e.Space, e.Actor, e.Alias, e.Target = t["space"].known(v), t["actor"].known(v), t["alias"].known(v), t["target"].known(v)
+	environment, state, why := t["environment"].text(v)
 	e.Environment = environment
 	if state == expression.Unknown {
 		e.EnvironmentUnseen = why
 	}
-	version, _ := strconv.ParseInt(known(c.version), 10, 64)
-	e.Entity = event.Entity{Type: e.Type, ID: known(c.id), ContentType: known(c.contentType), Version: version}
+	version, _ := strconv.ParseInt(t["version"].known(v), 10, 64)
+	e.Entity = event.Entity{
+		Type: e.Type, ID: t["id"].known(v), ContentType: t["content_type"].known(v), Locale: t["locale"].known(v), Version: version,
+	}
 }
 
-// fillPayload makes the payload: the template that the route names, the answer
-// as it is, or, if there is none, the identity.
-func (d *Dialect) fillPayload(e *event.Event, r *route, v *values) {
-	n := d.payloads[r.config.Payload]
-	if n == nil && v.response.JSON != nil {
-		e.Payload = v.response.JSON
-		return
-	}
+// fillPayload makes the payload: the template that the route names; without one
+// the item, or the answer, as it is; and if there is none, the identity.
+func (d *derivation) fillPayload(e *event.Event, v *values) {
+	n := d.route.payload
 	if n == nil {
-		e.Partial = v.response.Why
-		n = d.payloads["identity"]
+		if e.Payload, e.Partial = d.content(v.roots["item"]); e.Payload != nil {
+			return
+		}
+		n = d.dialect.payloads["identity"]
 	}
 	if n != nil {
 		e.Payload, _ = n.fill(nil, v, &e.Partial)
 	}
+}
+
+// content is the item, if there is a list, or the answer. Without it, partial
+// says why.
+func (d *derivation) content(item any) (content []byte, partial string) {
+	if item == nil {
+		return d.response.JSON, d.response.Why
+	}
+	document, _ := item.(expression.Document)
+	if bytes.HasPrefix(bytes.TrimLeft(document.JSON, " \t\r\n"), []byte("{")) {
+		return document.JSON, ""
+	}
+	return nil, cmp.Or(document.Why, "only what names it was seen")
 }
 
 func (n *nativeConfig) fill(v *values) event.Native {

@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"encoding/json"
 	"strings"
 
 	"cmstap/event"
@@ -41,12 +40,8 @@ func compileLink(check setting.Check, c linkConfig) linkConfig {
 		c.on = append(c.on, method{name, p})
 	}
 	if c.Each != "" {
-		program := compile(check, "each", c.Each, linkRoots, false)
-		if program != nil {
-			root, path, ok := program.Path()
-			if c.each = path; !ok || root != "response" {
-				check.Add("each", "want the path of a list in the answer, for example response.items, not %q", c.Each)
-			}
+		if c.each = answerPath(compile(check, "each", c.Each, linkRoots, false)); c.each == nil {
+			check.Add("each", "want the path of a list in the answer, for example response.items, not %q", c.Each)
 		}
 	}
 	if c.Alias == "" {
@@ -85,11 +80,12 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 	if x.Outcome != event.Done {
 		return nil
 	}
+	in := r.dialect.again(x.Intent)
 	response, _, _ := answerOf(x)
 	var found []event.Link
 	for i := range r.dialect.links {
 		c := &r.dialect.links[i]
-		params := c.covers(x.Intent.Method, resolveDots(x.Intent.Path))
+		params := c.covers(in.method, in.path)
 		if params == nil {
 			continue
 		}
@@ -107,19 +103,13 @@ func (c *linkConfig) items(response expression.Document) []expression.Document {
 	if c.each == nil {
 		return []expression.Document{response}
 	}
-	raw, _ := response.Lookup(c.each...)
-	var texts []json.RawMessage
-	_ = json.Unmarshal(raw, &texts) // what is no list has no items
-	items := make([]expression.Document, len(texts))
-	for i, text := range texts {
-		items[i] = expression.Document{JSON: text, Whole: true}
-	}
+	items, _ := itemsOf(response, c.each)
 	return items
 }
 
 // link reads one link.
 func (c *linkConfig) link(params map[string]string, response, item expression.Document) (event.Link, bool) {
-	v := &values{scope: expression.NewScope(map[string]any{"path": params, "response": response, "item": item}), response: response}
+	v := newValues(map[string]any{"path": params, "response": response, "item": item})
 	alias, state, _ := c.alias.text(v)
 	if state != expression.Present || alias == "" {
 		return event.Link{}, false

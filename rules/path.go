@@ -6,8 +6,12 @@ import (
 	"strings"
 )
 
-// pattern is a path with parameters: /spaces/{space}/entries.
-type pattern []segment
+// pattern is a path with parameters: /spaces/{space}/entries. One that begins
+// with /... is for the end of a path, whatever comes before.
+type pattern struct {
+	segments []segment
+	open     bool
+}
 
 // segment is a literal, or a parameter that stands for one path segment.
 type segment struct {
@@ -17,16 +21,20 @@ type segment struct {
 
 func parsePattern(path string) (pattern, error) {
 	if !strings.HasPrefix(path, "/") {
-		return nil, fmt.Errorf("the path %q must start with a slash", path)
+		return pattern{}, fmt.Errorf("the path %q must start with a slash", path)
 	}
 	var p pattern
+	path, p.open = strings.CutPrefix(path, "/...")
+	if path == "" || path[0] != '/' {
+		return p, fmt.Errorf("the path %q: /... must be followed by a slash and more", path)
+	}
 	for text := range strings.SplitSeq(path[1:], "/") {
 		name, isParam := strings.CutPrefix(text, "{")
 		name, closed := strings.CutSuffix(name, "}")
 		if isParam != closed || text == "" || strings.ContainsAny(name, "{}") {
-			return nil, fmt.Errorf("the path %q: each part is a word or a parameter such as {id}", path)
+			return pattern{}, fmt.Errorf("the path %q: each part is a word or a parameter such as {id}", path)
 		}
-		p = append(p, segment{name, isParam})
+		p.segments = append(p.segments, segment{name, isParam})
 	}
 	return p, nil
 }
@@ -34,8 +42,9 @@ func parsePattern(path string) (pattern, error) {
 // matches compares a raw request path with the pattern. Percent-encoding is
 // undone; empty segments do not count, since servers differ on them and a
 // write must not be missed.
-func (p pattern) matches(path string) bool {
-	for _, segment := range p {
+func (p *pattern) matches(path string) bool {
+	path = p.end(path)
+	for _, segment := range p.segments {
 		var text string
 		text, path = nextSegment(path)
 		if text == "" || !segment.param && text != segment.text && unescape(text) != segment.text {
@@ -47,9 +56,10 @@ func (p pattern) matches(path string) bool {
 }
 
 // params returns the parameters of a path that matches.
-func (p pattern) params(path string) map[string]string {
+func (p *pattern) params(path string) map[string]string {
 	found := map[string]string{}
-	for _, segment := range p {
+	path = p.end(path)
+	for _, segment := range p.segments {
 		var text string
 		text, path = nextSegment(path)
 		if segment.param {
@@ -57,6 +67,19 @@ func (p pattern) params(path string) map[string]string {
 		}
 	}
 	return found
+}
+
+// end is the part of a path that the segments are compared with.
+func (p *pattern) end(path string) string {
+	if !p.open {
+		return path
+	}
+	path = strings.TrimRight(path, "/")
+	start := len(path)
+	for range p.segments {
+		start = max(strings.LastIndexByte(strings.TrimRight(path[:start], "/"), '/'), 0)
+	}
+	return path[start:]
 }
 
 // nextSegment cuts the first segment off a path; it is "" at the end.

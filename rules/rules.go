@@ -37,37 +37,78 @@ func New(dialect *Dialect, webhooks []Webhook) *Rules {
 	return r
 }
 
-// Classify decides from a request's head alone what it means. The plan of a
-// write carries the intent, without id and time; links are what is known of
-// aliases.
+// Classify decides from a request's head what it means. The plan of a write
+// carries the intent, without id and time; links are what is known of aliases.
+// If the plan asks for the body, Identify decides.
 func (r *Rules) Classify(head event.Head, links event.Links) event.Plan {
-	d := r.dialect
-	route, params := d.find(head.Method, head.Path)
-	if route == nil {
-		return d.observation(head)
+	return r.dialect.plan(head, nil, links)
+}
+
+// Identify is Classify once the body was read, as far as that went.
+func (r *Rules) Identify(head event.Head, body event.Copy, links event.Links) event.Plan {
+	return r.dialect.plan(head, &body, links)
+}
+
+// plan looks for the first route that is for the request.
+func (d *Dialect) plan(head event.Head, body *event.Copy, links event.Links) event.Plan {
+	in := incoming{method: head.Method, path: head.Path}
+	if d.method != nil || d.uri != nil {
+		in.read(d, head)
+		d.meant(&in)
 	}
-	headers := d.headersOf(head.Headers)
-	if d.skip != nil && d.skip.Run(d.headScope(params, headers)).True() {
-		return event.Plan{}
+	in.path = resolveDots(in.path)
+	for _, route := range d.routes[in.method] {
+		if !route.pattern.matches(in.path) {
+			continue
+		}
+		if route.body != nil && body == nil {
+			return event.Plan{Class: event.Write, Body: true}
+		}
+		if in.headers == nil {
+			in.read(d, head)
+		}
+		if found := d.planOf(route, &in, head, body, links); found != nil {
+			return *found
+		}
 	}
-	return event.Plan{
-		Class: event.Write, Judge: route, Credentials: d.Credentials,
-		Intent: &event.Intent{
-			Dialect: d.Name, Method: clone(head.Method), Path: clone(head.Path), Route: route.name, Headers: headers,
-			Entity:      d.entityKey(route, params, headers, links),
-			Traceparent: clone(head.Headers.Get("traceparent")), UserAgent: clone(head.Headers.Get("User-Agent")),
-		},
+	return d.observation(&in, head)
+}
+
+// planOf is the plan for a request if it is the route's, else nil.
+func (d *Dialect) planOf(r *route, in *incoming, head event.Head, body *event.Copy, links event.Links) *event.Plan {
+	intent := &event.Intent{Dialect: d.Name, Route: r.name, Headers: in.headers, Query: in.query}
+	params := d.params(r, in.path)
+	roots := map[string]any{"path": params, "header": in.headers, "query": in.query, "uri": in.path}
+	if r.skip != nil && r.skip.Run(expression.NewScope(roots)).True() {
+		return &event.Plan{}
 	}
+	if r.body != nil {
+		r.readBody(intent, roots, bodyDocument(*body, head.Headers.Get("Content-Type")))
+		roots["body"] = bodyOf(intent)
+	}
+	if r.when != nil {
+		if result := r.when.Run(expression.NewScope(roots)); !result.True() && result.State != expression.Unknown {
+			return nil
+		}
+	}
+	if r.pass {
+		observed := d.observation(in, head)
+		return &observed
+	}
+	intent.Method, intent.Path = clone(head.Method), clone(head.Path)
+	intent.Traceparent, intent.UserAgent = clone(head.Headers.Get("traceparent")), clone(head.Headers.Get("User-Agent"))
+	intent.Entity = r.entityKey(roots, links)
+	return &event.Plan{Class: event.Write, Judge: r, Credentials: d.Credentials, Intent: intent}
 }
 
 // observation is the plan for a request that changes nothing.
-func (d *Dialect) observation(head event.Head) event.Plan {
-	if !d.observes(head.Method, resolveDots(head.Path)) {
+func (d *Dialect) observation(in *incoming, head event.Head) event.Plan {
+	if !d.observes(in.method, in.path) {
 		return event.Plan{}
 	}
 	return event.Plan{
 		Class: event.Observe, Judge: anySuccess{},
-		Intent: &event.Intent{Dialect: d.Name, Method: clone(head.Method), Path: clone(head.Path)},
+		Intent: &event.Intent{Dialect: d.Name, Method: clone(head.Method), Path: clone(head.Path), Headers: in.headers, Query: in.query},
 	}
 }
 
@@ -83,12 +124,16 @@ func (anySuccess) Judge(status int) event.Verdict {
 }
 
 // entityKey is the key of the entity that a write is about, "" if only the
-// answer will tell.
-func (d *Dialect) entityKey(r *route, params, headers map[string]string, links event.Links) string {
+// answer or a list will tell.
+func (r *route) entityKey(roots map[string]any, links event.Links) string {
+	if r.each != nil {
+		return ""
+	}
 	unseen := expression.Document{Why: "no answer was seen"}
-	scope := expression.NewScope(map[string]any{"path": params, "header": headers, "status": 0, "response": unseen})
-	e := event.Event{Type: r.typ}
-	d.Event.fill(&e, &values{scope: scope, response: unseen})
+	roots["status"], roots["response"], roots["before"] = 0, unseen, unseen
+	v := newValues(roots)
+	e := event.Event{Type: r.typ.known(v)}
+	r.event.fill(&e, v)
 	if e.Entity.ID == "" {
 		return ""
 	}

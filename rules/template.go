@@ -18,16 +18,19 @@ type template []part
 type part struct {
 	text    string
 	program *expression.Program
-	// copyOf is set if the expression is nothing but a path into the response:
-	// its JSON is copied as it is.
-	copyOf []string
+	// root and path are set if the expression is nothing but a path: if the root
+	// is a document, its JSON is copied as it is.
+	root string
+	path []string
 }
 
-// values is what the templates of one event are filled from.
+// values is what templates are filled from.
 type values struct {
-	scope    *expression.Scope
-	response expression.Document
+	roots map[string]any
+	scope *expression.Scope
 }
+
+func newValues(roots map[string]any) *values { return &values{roots, expression.NewScope(roots)} }
 
 func compileTemplate(check setting.Check, path, source string, roots []string) template {
 	var t template
@@ -49,9 +52,7 @@ func compileTemplate(check setting.Check, path, source string, roots []string) t
 			return nil
 		}
 		p := part{program: program}
-		if root, path, ok := program.Path(); ok && root == "response" {
-			p.copyOf = path
-		}
+		p.root, p.path, _ = program.Path()
 		t = append(t, p)
 		rest = after[length+1:]
 	}
@@ -103,6 +104,20 @@ func (t template) text(v *values) (text string, state expression.State, why stri
 	return text, expression.Present, ""
 }
 
+// constant is the text of a template without expressions.
+func (t template) constant() (text string, ok bool) {
+	if len(t) == 1 && t[0].program == nil {
+		return t[0].text, true
+	}
+	return "", len(t) == 0
+}
+
+// known is the text, "" if an expression has no value.
+func (t template) known(v *values) string {
+	text, _, _ := t.text(v)
+	return text
+}
+
 // plain writes a scalar as text.
 func plain(value any) (string, error) {
 	switch value := value.(type) {
@@ -126,9 +141,9 @@ func (t template) json(v *values) (raw []byte, state expression.State, why strin
 		raw, _ = json.Marshal(text)
 		return raw, state, why
 	}
-	if path := t[0].copyOf; path != nil {
-		raw, state = v.response.Lookup(path...)
-		return raw, state, v.response.Why
+	if document, ok := v.roots[t[0].root].(expression.Document); ok {
+		raw, state = document.Lookup(t[0].path...)
+		return raw, state, document.Why
 	}
 	result := t[0].program.Run(v.scope)
 	if result.State != expression.Present {

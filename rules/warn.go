@@ -24,10 +24,11 @@ func (p product) topic() string { return p.typ + "." + p.action }
 // products lists the events that the dialect's routes make, sorted by topic.
 func (d *Dialect) products() []product {
 	var all []product
-	for _, routes := range d.routes {
-		for _, r := range routes {
-			for _, a := range r.config.Actions {
-				all = append(all, product{r.typ, a.Action, len(r.event.environment) == 0, d.payloads[r.config.Payload].keys()})
+	for _, r := range d.named {
+		typ, _ := r.typ.constant()
+		for _, a := range r.actions {
+			for _, name := range a.names {
+				all = append(all, product{typ, name, len(r.event["environment"]) == 0, r.payload.keys()})
 			}
 		}
 	}

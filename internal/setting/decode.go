@@ -116,6 +116,11 @@ func (d *document) entries(node *yaml.Node, v reflect.Value, path string) {
 }
 
 func (d *document) list(node *yaml.Node, v reflect.Value, path string) {
+	if node.Kind == yaml.ScalarNode && v.Type().Elem().Kind() == reflect.String { // a list of one
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		d.scalar(node, v.Index(0), path)
+		return
+	}
 	if node.Kind != yaml.SequenceNode {
 		d.add(node.Line, path, "want a list here ([a, b]), not %s", kindOf(node))
 		return

@@ -74,7 +74,7 @@ func TestMistakes(t *testing.T) {
 	check("wait: 5 minutes", `c.yaml:1: wait: want a time span such as 30s, 1h30m or 7d, not "5 minutes"`)
 	check("size: big", `c.yaml:1: size: want a size such as 4GiB, 100MB or 4096, not "big"`)
 	check("size: 9999999999TiB", `c.yaml:1: size: want a size such as 4GiB, 100MB or 4096, not "9999999999TiB"`)
-	check("topics: a", `c.yaml:1: topics: want a list here ([a, b]), not a single value`)
+	check("topics: {a: b}", `c.yaml:1: topics: want a list here ([a, b]), not keys and values`)
 	check("topics: [{a: b}]", `c.yaml:1: topics[0]: want a single value here, not keys and values`)
 	check("upstream: example.com", `c.yaml:1: upstream: the address must start with http:// or https://`)
 	const notAnAddress = "not a valid address; want https://host/path, with special characters as %XX (a slash in a password is %2F)"

@@ -1,0 +1,115 @@
+package rules
+
+import (
+	"encoding/json"
+	"net/url"
+	"strings"
+
+	"cmstap/event"
+	"cmstap/internal/expression"
+)
+
+// incoming is what a request means: method and path, and what the dialect's
+// expressions may read of the rest of its head.
+type incoming struct {
+	method, path   string
+	headers, query map[string]string // nil until they are read
+}
+
+// read copies the headers and the parameters of the query that the dialect
+// names.
+func (in *incoming) read(d *Dialect, head event.Head) {
+	in.headers, in.query = map[string]string{}, map[string]string{}
+	for name, header := range d.Headers {
+		if value := head.Headers.Get(header); value != "" {
+			in.headers[name] = clone(value)
+		}
+	}
+	if len(d.Query) == 0 || head.Query == "" {
+		return
+	}
+	given, _ := url.ParseQuery(head.Query) // what is broken is left out
+	for name, parameter := range d.Query {
+		if values := given[parameter]; len(values) > 0 {
+			in.query[name] = clone(values[len(values)-1])
+		}
+	}
+}
+
+// meant replaces method and path where the dialect says that others are meant.
+func (d *Dialect) meant(in *incoming) {
+	v := newValues(map[string]any{"header": in.headers, "query": in.query})
+	if method := d.method.known(v); method != "" {
+		in.method = strings.ToUpper(method)
+	}
+	if path := d.uri.known(v); path != "" {
+		in.path = "/" + strings.TrimLeft(path, "/")
+	}
+}
+
+// again is the request that an intent is about.
+func (d *Dialect) again(intent *event.Intent) *incoming {
+	in := &incoming{intent.Method, intent.Path, intent.Headers, intent.Query}
+	if d.method != nil || d.uri != nil {
+		d.meant(in)
+	}
+	in.path = resolveDots(in.path)
+	return in
+}
+
+// params are the parameters of the path, and those that its form leaves out.
+func (d *Dialect) params(r *route, path string) map[string]string {
+	params := r.pattern.params(path)
+	for name, value := range d.Path {
+		if _, given := params[name]; !given {
+			params[name] = value
+		}
+	}
+	return params
+}
+
+// rootsOf is what expressions may read of the request of an intent.
+func (d *Dialect) rootsOf(intent *event.Intent, r *route) map[string]any {
+	in := d.again(intent)
+	roots := map[string]any{"path": d.params(r, in.path), "header": in.headers, "query": in.query, "uri": in.path}
+	if r.body != nil {
+		roots["body"] = bodyOf(intent)
+	}
+	return roots
+}
+
+// maxNamed bounds what an intent keeps of a body.
+const maxNamed = 64 << 10
+
+// readBody puts into the intent what the route names of the body.
+func (r *route) readBody(intent *event.Intent, roots map[string]any, request expression.Document) {
+	if request.JSON == nil {
+		intent.BodyUnseen = request.Why
+		return
+	}
+	roots["request"] = request
+	scope := expression.NewScope(roots)
+	found := map[string]any{}
+	for name, program := range r.body {
+		if result := program.Run(scope); result.State == expression.Present {
+			found[name] = result.Value
+		}
+	}
+	delete(roots, "request")
+	text, err := json.Marshal(found)
+	switch {
+	case err != nil:
+		intent.BodyUnseen = "what it names can not be kept: " + err.Error()
+	case len(text) > maxNamed:
+		intent.BodyUnseen = "what it names takes more than 64 KiB"
+	default:
+		intent.Body = text
+	}
+}
+
+// bodyOf is what an intent keeps of the body, as expressions see it.
+func bodyOf(intent *event.Intent) expression.Document {
+	return expression.Document{JSON: intent.Body, Whole: intent.BodyUnseen == "", Why: intent.BodyUnseen}
+}
+
+func clone(s string) string { return strings.Clone(s) }
