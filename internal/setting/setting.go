@@ -77,6 +77,17 @@ func (c Check) Warn(path, format string, args ...any) {
 	c.doc.warnings = append(c.doc.warnings, Problem{c.doc.file, c.doc.line(full), full, fmt.Sprintf(format, args...)})
 }
 
+// File reports the name of a file that only a shell would understand.
+func (c Check) File(path, name string) {
+	if needsShell(name) {
+		c.Add(path, shellHint)
+	}
+}
+
+const shellHint = "starts with ~, which only a shell replaces; write the whole path"
+
+func needsShell(name string) bool { return strings.HasPrefix(name, "~/") }
+
 // Warnings returns what Warn reported so far, in the order of the file, but not
 // where a mistake was reported too: that says it better.
 func (c Check) Warnings() Problems {
@@ -88,12 +99,14 @@ func (c Check) Warnings() Problems {
 }
 
 // Decode reads one YAML document into the struct that into points to, which
-// holds the defaults, and then calls validate. The error is nil or Problems:
-// everything that is wrong, in the order of the file.
+// holds the defaults, and then calls validate, unless the file as a whole could
+// not be read. The error is nil or Problems: everything that is wrong, in the
+// order of the file.
 func Decode(file string, text []byte, into any, validate func(Check)) error {
 	doc := &document{file: file, lines: map[string]int{}, reading: map[*yaml.Node]bool{}}
 	doc.decode(text, into)
-	if validate != nil {
+	unread := slices.ContainsFunc(doc.problems, func(p Problem) bool { return p.Path == "" })
+	if validate != nil && !unread {
 		validate(Check{doc: doc})
 	}
 	if len(doc.problems) == 0 {
@@ -115,9 +128,18 @@ type document struct {
 
 func (d *document) add(line int, path, format string, args ...any) {
 	p := Problem{File: d.file, Line: line, Path: path, Text: fmt.Sprintf(format, args...)}
-	if !slices.ContainsFunc(d.problems, func(q Problem) bool { return q.Path == p.Path && q.Line == p.Line }) {
-		d.problems = append(d.problems, p) // one mistake a place: the first says it best
+	// One mistake a place: the first says it best, and a part says it better than
+	// the whole.
+	said := func(q Problem) bool { return q.Path == path && q.Line == line || isBelow(q.Path, path) }
+	if !slices.ContainsFunc(d.problems, said) {
+		d.problems = append(d.problems, p)
 	}
+}
+
+// isBelow tells whether a path is of a part of what is at another.
+func isBelow(path, above string) bool {
+	rest, found := strings.CutPrefix(path, above)
+	return found && above != "" && rest != "" && (rest[0] == '.' || rest[0] == '[')
 }
 
 func (d *document) line(path string) int {

@@ -48,6 +48,10 @@ func TestMistakes(t *testing.T) {
 			if c.Max > 9 {
 				check.Add("max", "at most 9")
 			}
+			if len(c.Hooks) > 0 && !c.Hooks[0].Secret.IsSet() {
+				check.Add("hooks[0]", "wants a secret")
+			}
+			check.File("listen", c.Listen)
 		})
 		got := []string{}
 		var problems setting.Problems
@@ -63,6 +67,8 @@ func TestMistakes(t *testing.T) {
 	check("# nothing\n", "c.yaml: the file is empty")
 	check("listen: [", "c.yaml:1: not valid YAML: did not find expected node content")
 	check("listen: a\n---\nlisten: b", "c.yaml: the file holds a second document; keep one (remove what follows the line ---)")
+	check("max: 10\nlisten: [", "c.yaml:2: not valid YAML: did not find expected node content")
+	check("max: 10\n---\n", "c.yaml: the file holds a second document; keep one (remove what follows the line ---)")
 	check("[]", `c.yaml:1: want keys and values here, not a list`)
 	check("lisen: a\non: maybe\n",
 		`c.yaml:1: lisen: unknown key; did you mean listen?`,
@@ -72,6 +78,10 @@ func TestMistakes(t *testing.T) {
 	check("\nmax: 10", "c.yaml:2: max: at most 9")
 	check("max: 1\nmax: 2", "c.yaml:2: max: given twice; keep one")
 	check("wait: 5 minutes", `c.yaml:1: wait: want a time span such as 30s, 1h30m or 7d, not "5 minutes"`)
+	check("wait: 36501d", `c.yaml:1: wait: want at most 36500d, not "36501d"`)
+	check("wait: 36500d2000000h", `c.yaml:1: wait: want at most 36500d, not "36500d2000000h"`)
+	check("wait: 99999999999999999999d", `c.yaml:1: wait: want at most 36500d, not "99999999999999999999d"`)
+	check("wait: 9999999999h", `c.yaml:1: wait: want a time span such as 30s, 1h30m or 7d, not "9999999999h"`)
 	check("size: big", `c.yaml:1: size: want a size such as 4GiB, 100MB or 4096, not "big"`)
 	check("size: 9999999999TiB", `c.yaml:1: size: want a size such as 4GiB, 100MB or 4096, not "9999999999TiB"`)
 	check("topics: {a: b}", `c.yaml:1: topics: want a list here ([a, b]), not keys and values`)
@@ -80,6 +90,10 @@ func TestMistakes(t *testing.T) {
 	const notAnAddress = "not a valid address; want https://host/path, with special characters as %XX (a slash in a password is %2F)"
 	check("upstream: 'http://a b'", "c.yaml:1: upstream: "+notAnAddress)
 	check("upstream: https://cms:s3cr/etpw@h/x", "c.yaml:1: upstream: "+notAnAddress)
+	const noPort = "c.yaml:1: upstream: the address has a port that is not from 1 to 65535"
+	check("upstream: http://h:65536/", noPort)
+	check("upstream: http://h:0/", noPort)
+	check("upstream: http://h:65535/")
 	check("hooks: hunter2", "c.yaml:1: hooks: want a list here ([a, b]), not a single value")
 	check("headers: hunter2", "c.yaml:1: headers: want keys and values here, not a single value")
 	check("hooks:\n- secret: {hunter2}", "c.yaml:2: hooks[0].secret: unknown key; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
@@ -87,6 +101,13 @@ func TestMistakes(t *testing.T) {
 	check("hooks:\n- name: a\n  secret: abc", "c.yaml:3: hooks[0].secret: write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
 	check("hooks:\n- secret: {env: CMSTAP_NOT_SET}", "c.yaml:2: hooks[0].secret: the environment variable CMSTAP_NOT_SET is not set")
 	check("hooks:\n- secret: {vault: x}", "c.yaml:2: hooks[0].secret: unknown key; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
+	check("hooks:\n- secret: {env: {a: b}}", "c.yaml:2: hooks[0].secret: env wants the name of a variable, as a single value")
+	check("hooks:\n- secret: {env: }", "c.yaml:2: hooks[0].secret: env wants the name of a variable, as a single value")
+	check("hooks:\n- secret: {file: [a]}", "c.yaml:2: hooks[0].secret: file wants a path, as a single value")
+	check("hooks:\n- secret: {value: ''}", "c.yaml:2: hooks[0].secret: value wants the secret itself, as a single value")
+	const tilde = "starts with ~, which only a shell replaces; write the whole path"
+	check("hooks:\n- secret: {file: ~/key}", "c.yaml:2: hooks[0].secret: "+tilde)
+	check("listen: ~/here", "c.yaml:1: listen: "+tilde)
 	check("hooks:\n- secret: {file: /nonexistent}", "c.yaml:2: hooks[0].secret: the secret can not be read: open /nonexistent: no such file or directory")
 	check("hooks: [&w { <<: *w, name: a }]", "c.yaml:1: hooks[0]: an alias inside itself")
 	check("hooks: &a [*a]", "c.yaml:1: hooks[0]: an alias inside itself")
@@ -138,6 +159,18 @@ func TestValuesAsText(t *testing.T) {
 		var s setting.Size
 		if err := s.UnmarshalText([]byte(want)); err != nil || s.String() != want {
 			t.Errorf("got %s, want %s; %v", s, want, err)
+		}
+	}
+}
+
+func TestIsListen(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		":0": true, ":65535": true, "[::1]:80": true, "a.example:8080": true,
+		":65536": false, ":": false, ":http": false, ":-1": false, ":+1": false, "nowhere": false, "": false,
+	} {
+		if setting.IsListen(text) != want {
+			t.Errorf("%q: %v", text, !want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/url"
 	"os"
 	"regexp"
@@ -19,6 +20,12 @@ type Duration time.Duration
 
 var dayUnits = regexp.MustCompile(`^(\d+)d(.*)$`)
 
+const (
+	day      = 24 * time.Hour
+	maxDays  = 36500
+	longSpan = maxDays * day
+)
+
 // UnmarshalText reads a duration as people write it; negative ones are errors.
 func (d *Duration) UnmarshalText(text []byte) error {
 	rest, days := string(text), 0
@@ -31,10 +38,13 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	if rest != "" || days == 0 {
 		span, err = time.ParseDuration(rest)
 	}
-	if err != nil || span < 0 || days > 36500 {
+	switch {
+	case err != nil || span < 0:
 		return fmt.Errorf("want a time span such as 30s, 1h30m or 7d, not %q", text)
+	case days > maxDays || span > longSpan-time.Duration(days)*day:
+		return fmt.Errorf("want at most %dd, not %q", maxDays, text)
 	}
-	*d = Duration(span + time.Duration(days)*24*time.Hour)
+	*d = Duration(span + time.Duration(days)*day)
 	return nil
 }
 
@@ -43,7 +53,6 @@ func (d Duration) Std() time.Duration { return time.Duration(d) }
 
 // String returns the span as people write it: 7d, 1d3h30m, 30s.
 func (d Duration) String() string {
-	const day = 24 * time.Hour
 	days, rest := d.Std()/day, (d.Std() % day).String()
 	for _, zero := range []string{"m0s", "h0m"} {
 		if strings.HasSuffix(rest, zero) {
@@ -110,11 +119,25 @@ func (u *URL) UnmarshalText(text []byte) error {
 		return errors.New("the address must start with http:// or https://")
 	case parsed.Hostname() == "":
 		return errors.New("the address has no host")
+	case parsed.Port() != "" && !isPort(parsed.Port()):
+		return errors.New("the address has a port that is not from 1 to 65535")
 	case parsed.Fragment != "":
 		return errors.New("the address must not have a #fragment")
 	}
 	u.URL = parsed
 	return nil
+}
+
+func isPort(text string) bool {
+	port, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && port > 0
+}
+
+// IsListen tells whether a text is what can be listened on: host:port, of which
+// the host may be empty, and the port 0.
+func IsListen(text string) bool {
+	_, port, err := net.SplitHostPort(text)
+	return err == nil && (port == "0" || isPort(port))
 }
 
 // Secret is a value that never shows: it prints as <secret>. In YAML it is
@@ -159,26 +182,52 @@ func (d *document) secret(node *yaml.Node, into *Secret, path string) {
 		value = value.Alias
 	}
 	from, name := node.Content[0].Value, value.Value
-	switch from {
-	case "env":
-		into.value = os.Getenv(name)
-		if into.value == "" {
-			d.add(node.Line, path, "the environment variable %s is not set", name)
-		}
-	case "file":
-		text, err := os.ReadFile(name)
-		into.value = strings.TrimRight(string(text), "\r\n")
-		if err != nil {
-			d.add(node.Line, path, "the secret can not be read: %v", err)
-		} else if into.value == "" {
-			d.add(node.Line, path, "the file %s is empty", name)
-		}
-	case "value":
-		into.value = name
-	default:
-		// the key is not named: in { hunter2 } it is the secret
+	form, known := secretForms[from]
+	switch {
+	case !known: // the key is not named: in { hunter2 } it is the secret
 		d.add(node.Line, path, "unknown key; write a secret as { env: NAME }, { file: PATH } or { value: TEXT }")
+		return
+	case value.Kind != yaml.ScalarNode || value.Tag == "!!null" || name == "":
+		d.add(node.Line, path, "%s wants %s, as a single value", from, form.wants)
+		return
 	}
+	var err error
+	if into.value, err = form.read(name); err != nil {
+		d.add(node.Line, path, "%v", err)
+	}
+}
+
+// secretForms are the ways to write a secret.
+var secretForms = map[string]struct {
+	wants string
+	read  func(string) (string, error)
+}{
+	"env":   {"the name of a variable", secretFromEnvironment},
+	"file":  {"a path", secretFromFile},
+	"value": {"the secret itself", func(text string) (string, error) { return text, nil }},
+}
+
+func secretFromEnvironment(name string) (string, error) {
+	value := os.Getenv(name)
+	if value == "" {
+		return "", fmt.Errorf("the environment variable %s is not set", name)
+	}
+	return value, nil
+}
+
+func secretFromFile(name string) (string, error) {
+	if needsShell(name) {
+		return "", errors.New(shellHint)
+	}
+	text, err := os.ReadFile(name)
+	value := strings.TrimRight(string(text), "\r\n")
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("the secret can not be read: %w", err)
+	case value == "":
+		return "", fmt.Errorf("the file %s is empty", name)
+	}
+	return value, nil
 }
 
 // Tree is a piece of YAML kept as it is, keys in their order: a payload
