@@ -56,6 +56,8 @@ var standardDelays = []time.Duration{
 	5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 10 * time.Hour,
 }
 
+const maxDelay = 30 * 24 * time.Hour
+
 // everyFailure retries all that may succeed later. 410 means that the receiver
 // is gone for good.
 var everyFailure = []string{"timeout", "connection", "3xx", "4xx", "5xx"}
@@ -98,6 +100,9 @@ func (e *Endpoint) Validate(check setting.Check) {
 	for name, value := range e.Headers {
 		validateHeader(check.In("headers"), name, value.Reveal())
 	}
+	if given := e.Credentials(); len(given) > 1 {
+		check.Add(given[1], "%s says already who calls; keep one of them", given[0])
+	}
 	if e.Auth.Basic.Password.IsSet() && e.Auth.Basic.Username == "" {
 		check.Add("auth.basic.username", "is missing")
 	}
@@ -110,20 +115,45 @@ func (e *Endpoint) Validate(check setting.Check) {
 	if (e.Signing.Scheme != "") != e.Signing.Secret.IsSet() {
 		check.Add("signing", "needs both a scheme and a secret")
 	}
-	if !shape.ValidKey(e.Signing.Secret.Reveal()) {
-		check.Add("signing.secret", "must be base64 after whsec_")
+	if _, err := shape.Key(e.Signing.Secret.Reveal()); err != nil {
+		check.Add("signing.secret", "%v", err)
 	}
 	e.Retry.validate(check.In("retry"))
 }
 
+// Credentials lists the settings that fill in the header Authorization.
+func (e *Endpoint) Credentials() []string {
+	var given []string
+	if e.URL.URL != nil && e.URL.User != nil {
+		given = append(given, "url")
+	}
+	if e.Auth.Basic.Username != "" {
+		given = append(given, "auth.basic")
+	}
+	for name := range e.Headers {
+		if strings.EqualFold(name, "Authorization") {
+			given = append(given, "headers."+name)
+		}
+	}
+	return given
+}
+
 // reserved are the headers that the config can not set.
-var reserved = []string{"Content-Length", "Host", "Transfer-Encoding", "Connection", "Trailer", "Upgrade"}
+var reserved = []string{
+	"Content-Length", "Host", "Transfer-Encoding", "Connection", "Trailer", "Upgrade",
+	"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature",
+}
+
+func isReserved(name string) bool {
+	name = http.CanonicalHeaderKey(name)
+	return slices.Contains(reserved, name) || strings.HasPrefix(name, "X-Cmstap-")
+}
 
 func validateHeader(check setting.Check, name, value string) {
 	switch {
 	case textproto.TrimString(name) != name || !validToken(name):
 		check.Add(name, "is not a valid header name")
-	case slices.Contains(reserved, http.CanonicalHeaderKey(name)):
+	case isReserved(name):
 		check.Add(name, "is set by cmstap and can not be given")
 	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r > '~' }):
 		check.Add(name, "the value must be printable ASCII on one line")
@@ -145,6 +175,11 @@ func (r *Retry) validate(check setting.Check) {
 	}
 	if len(r.Delays) > 100 {
 		check.Add("delays", "at most 100")
+	}
+	for i, delay := range r.Delays {
+		if delay.Std() > maxDelay {
+			check.Add(fmt.Sprintf("delays[%d]", i), "at most %v", setting.Duration(maxDelay))
+		}
 	}
 	for i, class := range r.On {
 		if !validClass(class) {

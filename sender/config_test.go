@@ -50,20 +50,33 @@ func TestMistakes(t *testing.T) {
 	check("retry: { on: [] }", `c.yaml:2: retry.on: names nothing; list what is retried, or give delays: [] for no second attempt`)
 	check("retry: { delays: ["+strings.Repeat("1s,", 101)+"] }", `c.yaml:2: retry.delays: at most 100`)
 	check("retry: { delays: [soon] }", `c.yaml:2: retry.delays[0]: want a time span such as 30s, 1h30m or 7d, not "soon"`)
+	check("retry: { delays: [1s, 721h, 30d] }", `c.yaml:2: retry.delays[1]: at most 30d`)
 	check("timeout: 0s", `c.yaml:2: timeout: must be longer than 0s and at most 10m`)
 	check("timeout: 11m", `c.yaml:2: timeout: must be longer than 0s and at most 10m`)
 	check("concurrency: 0", `c.yaml:2: concurrency: must be from 1 to 1000`)
 	check("concurrency: 1001", `c.yaml:2: concurrency: must be from 1 to 1000`)
 	check("headers: { 'X A': b }", `c.yaml:2: headers.X A: is not a valid header name`)
 	check("headers: { host: b }", `c.yaml:2: headers.host: is set by cmstap and can not be given`)
+	for _, name := range []string{"X-Cmstap-Event", "x-cmstap-anything", "webhook-id", "Webhook-Timestamp", "Webhook-Signature"} {
+		check("headers: { "+name+": b }", "c.yaml:2: headers."+name+": is set by cmstap and can not be given")
+	}
 	check(`headers: { X-A: "a\nb" }`, `c.yaml:2: headers.X-A: the value must be printable ASCII on one line`)
 	check(`headers: { X-A: über }`, `c.yaml:2: headers.X-A: the value must be printable ASCII on one line`)
 	check("auth: { basic: { password: { value: b } } }", `c.yaml:2: auth.basic.username: is missing`)
 	check("auth: { basic: { username: 'a:b' } }", `c.yaml:2: auth.basic.username: must not have a colon`)
+	check("headers: { authorization: b }\nauth: { basic: { username: a } }", "c.yaml:2: headers.authorization: auth.basic says already who calls; keep one of them")
+	check("signing: { scheme: standard, secret: { env: CMSTAP_NOT_SET } }", "c.yaml:2: signing.secret: the environment variable CMSTAP_NOT_SET is not set")
+	check("signing: { scheme: standard, secret: { value: whsec_ } }", `c.yaml:2: signing.secret: must be base64 after whsec_`)
 	check("signing: { scheme: own, secret: { value: b } }", `c.yaml:2: signing.scheme: must be standard`)
 	check("signing: { scheme: standard }", `c.yaml:2: signing: needs both a scheme and a secret`)
 	check("signing: { secret: { value: b } }", `c.yaml:2: signing: needs both a scheme and a secret`)
 	check("signing: { scheme: standard, secret: { value: 'whsec_%' } }", `c.yaml:2: signing.secret: must be base64 after whsec_`)
+	for _, twice := range []string{"auth: { basic: { username: a } }", "headers: { Authorization: a }"} {
+		_, err := decode("url: http://u:p@x.example\n" + twice)
+		if err == nil || !strings.HasSuffix(err.Error(), ": url says already who calls; keep one of them") {
+			t.Errorf("%s: %v", twice, err)
+		}
+	}
 	if _, err := decode("timeout: 1s"); err == nil || err.Error() != "c.yaml: url: name the address that is called, for example https://hooks.example.com/build" {
 		t.Error(err)
 	}
@@ -134,6 +147,11 @@ func TestWarnings(t *testing.T) {
 	check("retry: { delays: [100ms, 999ms, 1s, 1h] }")
 	check("retry: { delays: [100ms, 100ms, 999ms, 1h] }",
 		"c.yaml:2: retry.delays: 3 waits are under 1s: they load a receiver that is in trouble already; let the waits grow")
+	check("retry: { delays: [100ms, 100ms, 100ms] }", "c.yaml:2: retry.delays: the last attempt comes 300ms after the first: "+
+		"a receiver that is away for a minute loses events; end with longer waits, for example 1m, 10m, 1h")
+	check("signing: { scheme: standard, secret: { value: 123456789012345678901234 } }")
+	check("signing: { scheme: standard, secret: { value: whsec_AAEC } }",
+		"c.yaml:2: signing.secret: the key has 3 bytes, and Standard Webhooks asks for 24 at least; make one with: echo whsec_$(openssl rand -base64 24)")
 	const final = ": such a failure ends the delivery at once; add it, or leave on out"
 	check("retry: { on: [timeout, connection, 429, 503] }")
 	check("retry: { on: [timeout, connection, 4xx, 5xx] }")

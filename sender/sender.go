@@ -203,7 +203,7 @@ func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Atte
 		GetBody: body, ContentLength: int64(len(shaped.Body)),
 	}
 	r.Body, _ = body()
-	if user := e.URL.User; user != nil && r.Header.Get("Authorization") == "" {
+	if user := e.URL.User; user != nil {
 		password, _ := user.Password()
 		r.SetBasicAuth(user.Username(), password)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"cmstap/event"
 	"cmstap/internal/setting"
+	"cmstap/sender/shape"
 )
 
 // Bounds of what is doubtful.
@@ -16,12 +17,16 @@ const (
 	shortSchedule = time.Minute // less than a restart of the receiver may take
 	quickWait     = time.Second
 	manyQuick     = 3
+	goodKey       = 24 // bytes; by Standard Webhooks
 )
 
 // Warn reports what is allowed, but loses deliveries or hurts the receiver.
 func (e *Endpoint) Warn(check setting.Check) {
 	if e.Timeout.Std() > longTimeout {
 		check.Warn("timeout", "a receiver that hangs holds each call for %v; have it answer first and work afterwards, and give 1m or less", e.Timeout)
+	}
+	if key, _ := shape.Key(e.Signing.Secret.Reveal()); len(key) > 0 && len(key) < goodKey {
+		check.Warn("signing.secret", "the key has %d bytes, and Standard Webhooks asks for %d at least; make one with: echo whsec_$(openssl rand -base64 %d)", len(key), goodKey, goodKey)
 	}
 	e.Retry.warn(check.In("retry"))
 }
@@ -40,8 +45,7 @@ func (r *Retry) warn(check setting.Check) {
 	if total := r.total(); total < shortSchedule {
 		check.Warn("delays", "the last attempt comes %v after the first: a receiver that is away for a minute loses events; end with longer waits, for example 1m, 10m, 1h",
 			setting.Duration(total))
-	}
-	if quick >= manyQuick {
+	} else if quick >= manyQuick {
 		check.Warn("delays", "%d waits are under 1s: they load a receiver that is in trouble already; let the waits grow", quick)
 	}
 	if final := r.final(); len(final) > 0 {

@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -115,7 +116,7 @@ func unsafeInHeader(r rune) bool { return r < ' ' || r > '~' }
 // sign adds the three headers of Standard Webhooks 1.0 with the symmetric
 // scheme v1.
 func sign(r *Request, id string, at time.Time, key string) {
-	raw, _ := rawKey(key)
+	raw, _ := Key(key)
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	mac := hmac.New(sha256.New, raw)
 	mac.Write([]byte(id + "." + timestamp + "."))
@@ -125,17 +126,15 @@ func sign(r *Request, id string, at time.Time, key string) {
 	r.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 }
 
-// ValidKey tells whether a signing key can be used.
-func ValidKey(key string) bool {
-	_, err := rawKey(key)
-	return err == nil
-}
-
-// rawKey is the key's bytes: base64 after "whsec_", or the text as it is.
-func rawKey(key string) ([]byte, error) {
-	encoded, isBase64 := strings.CutPrefix(key, "whsec_")
+// Key is a signing key's bytes: base64 after "whsec_", or the text as it is.
+func Key(text string) ([]byte, error) {
+	encoded, isBase64 := strings.CutPrefix(text, "whsec_")
 	if !isBase64 {
-		return []byte(key), nil
+		return []byte(text), nil
 	}
-	return base64.StdEncoding.DecodeString(encoded)
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || len(key) == 0 {
+		return nil, errors.New("must be base64 after whsec_")
+	}
+	return key, nil
 }

@@ -104,8 +104,10 @@ func TestSignature(t *testing.T) {
 	}
 	check("plain", []byte("plain"))
 	check("whsec_AAECAwQFBgcICQ==", []byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9})
-	if !shape.ValidKey("plain") || !shape.ValidKey("") || !shape.ValidKey("whsec_AAEC") || shape.ValidKey("whsec_%") {
-		t.Error("ValidKey is wrong")
+	for text, want := range map[string]int{"plain": 5, "": 0, "whsec_AAEC": 3, "whsec_%": -1, "whsec_": -1} {
+		if key, err := shape.Key(text); (err != nil) != (want < 0) || len(key) != max(want, 0) {
+			t.Errorf("%q: %v, %v", text, key, err)
+		}
 	}
 }
 
