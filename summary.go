@@ -12,15 +12,10 @@ import (
 // addresses, no more than the host: paths and queries may be secret.
 func (c *Config) summarize(file string, out io.Writer) error {
 	upstream := c.Proxy.Upstream
-	types := map[string]bool{}
-	for _, topic := range c.dialect.Topics() {
-		typ, _, _ := strings.Cut(topic, ".")
-		types[typ] = true
-	}
 	lines := []string{
 		fmt.Sprintf("cmstap %s, %s: run would accept it", version, file),
 		fmt.Sprintf("proxy      %s%s -> %s://%s", c.Proxy.Listen, either(c.Proxy.TLS.Cert != "", " (TLS)", ""), upstream.Scheme, upstream.Host),
-		fmt.Sprintf("dialect    %s: %d routes, %d types, %d topics", c.dialect.Name, c.dialect.Writes(), len(types), len(c.dialect.Topics())),
+		fmt.Sprintf("dialect    %s: %d topics", c.dialect.Name, len(c.dialect.Topics())),
 		fmt.Sprintf("durability %s; sync %v", c.Proxy.Durability, c.Outbox.Sync),
 		fmt.Sprintf("outbox     %s: at most %v and %d open writes; keeps what was delivered for %v, what failed for %v",
 			c.Outbox.Path, c.Outbox.MaxSize, c.Outbox.MaxOpen, c.Outbox.Retention.Delivered, c.Outbox.Retention.Failed),

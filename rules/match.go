@@ -48,8 +48,8 @@ func (s *Subscription) Validate(check setting.Check) {
 		s.topics = append(s.topics, topic{typ, action})
 	}
 	for i, environment := range s.Environments {
-		if environment == "" {
-			check.Add(indexed("environments", i), "is empty; leave environments out for all of them")
+		if environment == "" || environment == "*" {
+			check.Add(indexed("environments", i), "is no name of an environment; leave environments out for all of them")
 		}
 	}
 	if s.OnUnknown != "" && s.OnUnknown != "deliver" && s.OnUnknown != "skip" {

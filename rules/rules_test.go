@@ -498,7 +498,9 @@ func TestSubscriptionMistakes(t *testing.T) {
 	check(`environments: [a]`, `t.yaml: topics: name at least one topic, for example [Entry.publish, "Asset.*"]; "*.*" is all`)
 	check(`topics: [publish]`, `t.yaml:1: topics[0]: want Type.Action with * on either side, for example Entry.publish or "*.*", not "publish"`)
 	check(`topics: [a.b.c]`, `t.yaml:1: topics[0]: want Type.Action with * on either side, for example Entry.publish or "*.*", not "a.b.c"`)
-	check("topics: ['*.*']\nenvironments: ['']", `t.yaml:2: environments[0]: is empty; leave environments out for all of them`)
+	for _, none := range []string{"", "*"} {
+		check("topics: ['*.*']\nenvironments: ['"+none+"']", "t.yaml:2: environments[0]: is no name of an environment; leave environments out for all of them")
+	}
 	check("topics: ['*.*']\non_unknown: maybe", `t.yaml:2: on_unknown: must be deliver or skip`)
 	check("topics: ['*.*']\nfilter: payload.x ==", `t.yaml:2: filter: in "payload.x ==": 1:12: unexpected token EOF`)
 	check("topics: ['*.*']\nfilter: payloat.x == 1", `t.yaml:2: filter: in "payloat.x == 1": 1:1: unknown name payloat; known are: type, action, topic, space, environment, alias, target, entity, actor, payload, before, request, confirmed, cause, changes`)

@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,8 +17,8 @@ import (
 // product is an event that a route of a dialect makes.
 type product struct {
 	typ, action string
-	ofSpace     bool     // it never has an environment
-	keys        []string // what its payload can hold at the top; nil: anything
+	route       *route
+	bare        *node // the payload if the answer is empty
 }
 
 func (p product) topic() string { return p.typ + "." + p.action }
@@ -28,12 +30,58 @@ func (d *Dialect) products() []product {
 		typ, _ := r.typ.constant()
 		for _, a := range r.actions {
 			for _, name := range a.names {
-				all = append(all, product{typ, name, len(r.event["environment"]) == 0, r.payload.keys()})
+				all = append(all, product{typ, name, r, cmp.Or(r.payload, d.payloads["identity"])})
 			}
 		}
 	}
 	slices.SortFunc(all, func(a, b product) int { return strings.Compare(a.topic(), b.topic()) })
 	return all
+}
+
+// ofSpace tells whether it never has an environment.
+func (p product) ofSpace() bool { return len(p.route.event["environment"]) == 0 }
+
+// hides tells whether only the CMS's answer could tell what is at a path, and
+// that never has a body.
+func (p product) hides(path expression.Path) bool {
+	partial := p.route.payload == nil || p.route.payload.needsAnswer()
+	if !partial || slices.ContainsFunc(p.route.success, func(status string) bool { return status != "204" }) {
+		return false
+	}
+	return path.Root == "payload" && p.bare.hides(path.Parts) ||
+		path.String() == "entity.content_type" && p.route.event["content_type"].needsAnswer()
+}
+
+// lacks tells whether its payloads never have what is at a path.
+func (p product) lacks(path expression.Path) bool {
+	if path.Root != "payload" || len(path.Parts) == 0 || path.Parts[0] == "*" {
+		return false
+	}
+	keys := p.route.payload.keys()
+	return keys != nil && !slices.Contains(keys, path.Parts[0])
+}
+
+// needsAnswer tells whether a template reads what only an answer tells.
+func (t template) needsAnswer() bool {
+	return slices.ContainsFunc(t, func(p part) bool { return p.program != nil && p.program.Reads("response") })
+}
+
+// needsAnswer tells whether a part of a payload does.
+func (n *node) needsAnswer() bool {
+	return n.leaf.needsAnswer() || slices.ContainsFunc(n.children, func(c child) bool { return c.value.needsAnswer() })
+}
+
+// hides tells whether a payload that is made without an answer lacks a part.
+func (n *node) hides(parts []string) bool {
+	if n == nil || len(parts) == 0 || n.kind != setting.TreeMap {
+		return n == nil || n.leaf.needsAnswer()
+	}
+	for _, child := range n.children {
+		if name, _ := json.Marshal(parts[0]); bytes.Equal(child.name, name) {
+			return child.value.hides(parts[1:])
+		}
+	}
+	return parts[0] != "*"
 }
 
 // keys are the keys of an object; nil if they are not known.
@@ -59,15 +107,6 @@ func (d *Dialect) Topics() []string {
 	return slices.Compact(topics)
 }
 
-// Writes is how many methods and path forms the dialect knows as writes.
-func (d *Dialect) Writes() int {
-	routes := 0
-	for method := range d.routes {
-		routes += len(d.routes[method])
-	}
-	return routes
-}
-
 // Warn reports topics and filters that fit no event of the dialect. The
 // subscription has been validated.
 func (s *Subscription) Warn(check setting.Check, d *Dialect) {
@@ -80,7 +119,7 @@ func (s *Subscription) Warn(check setting.Check, d *Dialect) {
 		switch {
 		case len(covered) == 0:
 			check.Warn(indexed("topics", i), "no request makes such an event (dialect %s); %s", d.Name, t.instead(all))
-		case len(s.Environments) > 0 && !slices.ContainsFunc(covered, func(p product) bool { return !p.ofSpace }):
+		case len(s.Environments) > 0 && !slices.ContainsFunc(covered, func(p product) bool { return !p.ofSpace() }):
 			check.Warn(indexed("topics", i), "never matches: %s belongs to a space, not to an environment; leave environments out, or give it a webhook of its own", covered[0].typ)
 		}
 		wanted = append(wanted, covered...)
@@ -135,10 +174,9 @@ func (s *Subscription) warnFilter(check setting.Check, wanted []product) {
 	}
 	var found []string
 	for _, path := range paths {
-		root, name, more := cutPath(path)
-		text := unreadable(root, name, more)
-		if root == "payload" && name != "" && len(wanted) > 0 {
-			text = withoutKey(name, wanted)
+		text := unreadable(path)
+		if text == "" && len(wanted) > 0 {
+			text = hidden(path, wanted)
 		}
 		if text != "" && !slices.Contains(found, text) {
 			found = append(found, text)
@@ -147,43 +185,31 @@ func (s *Subscription) warnFilter(check setting.Check, wanted []product) {
 	}
 }
 
-// cutPath takes a path of a program apart: its root, the property of that ("*"
-// if it is computed), and whether there is more.
-func cutPath(path string) (root, name string, more bool) {
-	end := strings.IndexAny(path, ".[")
-	if end < 0 {
-		return path, "", false
-	}
-	root, rest := path[:end], path[end+1:]
-	if path[end] == '[' {
-		name, rest, _ = strings.Cut(rest, "]")
-		return root, strings.Trim(name, `"`), rest != ""
-	}
-	if end = strings.IndexAny(rest, ".["); end >= 0 {
-		return root, rest[:end], true
-	}
-	return root, rest, false
-}
-
 // properties are what events have of the roots that have properties.
 var properties = map[string][]string{
 	"entity":  {"type", "id", "content_type", "version"},
 	"request": {"method", "path", "id", "traceparent", "user_agent"},
 }
 
-// unreadable says why no event has what a filter reads, "" if one may.
-func unreadable(root, name string, more bool) string {
-	known := properties[root]
+// unreadable says why no event has what a filter reads, "" if one may. Where a
+// miss gives nil, it does no harm.
+func unreadable(path expression.Path) string {
+	root, known := path.Root, properties[path.Root]
 	switch {
 	case root == "before" || root == "changes":
 		return fmt.Sprintf("reads %s, which is not known in this version: the filter is undecided there, and on_unknown decides", root)
+	case path.Optional:
+		return ""
 	case root == "cause":
 		return "reads cause, which nothing sets in this version: the filter is false there"
-	case root == "payload" || name == "" || known != nil && name == "*":
+	case root == "payload" || len(path.Parts) == 0:
 		return ""
 	case known == nil:
 		return fmt.Sprintf("reads a property of %s, which is a plain value and has none: the filter is false there", root)
-	case slices.Contains(known, name) && !more:
+	}
+	name := path.Parts[0]
+	switch {
+	case name == "*" || slices.Contains(known, name) && len(path.Parts) == 1:
 		return ""
 	case slices.Contains(known, name):
 		return fmt.Sprintf("reads a property of %s.%s, which is a plain value and has none: the filter is false there", root, name)
@@ -195,15 +221,22 @@ func unreadable(root, name string, more bool) string {
 	return fmt.Sprintf("reads %s.%s, which no event has: the filter is false there; %s", root, name, hint)
 }
 
-// withoutKey says that no payload of the wanted events has a key, "" if one may.
-func withoutKey(key string, wanted []product) string {
+// hidden says why none of the wanted events has what a filter reads, "" if one
+// may.
+func hidden(path expression.Path, wanted []product) string {
 	var topics []string
 	for _, p := range wanted {
-		if key == "*" || p.keys == nil || slices.Contains(p.keys, key) {
-			return ""
-		}
 		topics = append(topics, p.topic())
 	}
-	return fmt.Sprintf("reads payload.%s, which a payload of %s never has: the filter is false there, or undecided if the CMS's answer was empty",
-		key, strings.Join(slices.Compact(topics), ", "))
+	all := func(are func(product) bool) bool {
+		return !slices.ContainsFunc(wanted, func(p product) bool { return !are(p) })
+	}
+	of := strings.Join(slices.Compact(topics), ", ")
+	switch {
+	case all(func(p product) bool { return p.hides(path) }):
+		return fmt.Sprintf("reads %v, which only the CMS's answer tells, and for %s that has no body: the filter is undecided there, and on_unknown decides", path, of)
+	case !path.Optional && all(func(p product) bool { return p.lacks(path) }):
+		return fmt.Sprintf("reads payload.%s, which a payload of %s never has: the filter is false there, or undecided if the CMS's answer was empty", path.Parts[0], of)
+	}
+	return ""
 }

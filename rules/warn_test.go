@@ -80,12 +80,23 @@ func TestFilterWarnings(t *testing.T) {
 			"reads changes, which is not known in this version: the filter is undecided there, and on_unknown decides")
 	check(all, `cause == "bulk"`, "reads cause, which nothing sets in this version: the filter is false there")
 
+	check(all, `(cause ?? "none") == "none" and request.agent?.x == nil and (entity.kind ?? 1) == 1`, "")
+	check(all, `(before.x ?? 1) == 1`, "reads before, which is not known in this version: the filter is undecided there, and on_unknown decides")
+
 	check(all, `1 < 2`, "reads nothing of the event: it is true for every event, so it can be left out")
 	check(all, `false`, "reads nothing of the event: it is false for every event, so the webhook is never called")
 	check(all, `int("a") < 1`, "reads nothing of the event: it is false for every event, so the webhook is never called")
 
 	const without = ": the filter is false there, or undecided if the CMS's answer was empty"
 	check("Entry.delete, Entry.unpublish", `payload.fields.slug == "x"`, "reads payload.fields, which a payload of Entry.delete, Entry.unpublish never has"+without)
+	check("Entry.unpublish", `(payload.fields ?? 1) == 1`, "")
+	const hidden = " that has no body: the filter is undecided there, and on_unknown decides"
+	check("Entry.delete", `payload.fields.slug == "x"`, "reads payload.fields.slug, which only the CMS's answer tells, and for Entry.delete"+hidden)
+	check("Entry.delete, Asset.delete", `payload.sys.contentType?.sys.id == "x"`, "reads payload.sys.contentType.sys.id, which only the CMS's answer tells, and for Entry.delete, Asset.delete"+hidden)
+	check("Entry.delete", `entity.content_type == "x"`, "reads entity.content_type, which only the CMS's answer tells, and for Entry.delete"+hidden)
+	check("EnvironmentAlias.delete", `payload.name == "x"`, "reads payload.name, which only the CMS's answer tells, and for EnvironmentAlias.delete"+hidden)
+	check("EnvironmentAlias.delete, Entry.delete", `payload.sys.id == "x" and entity.id == "x" and payload.sys.space.sys.id == "s" and payload.sys[type] == 1`, "")
+	check("Entry.delete, Entry.save", `entity.content_type == "x"`, "")
 	check("Entry.publish", `payload.slug == "x"`, "reads payload.slug, which a payload of Entry.publish never has"+without)
 	check("Entry.delete, Entry.publish", `payload.fields.slug == "x"`, "")
 	check("Entry.save", `payload.slug == "x"`, "")
@@ -137,7 +148,16 @@ func TestWarningsComeTrue(t *testing.T) {
 	}
 	check(published, 200, "payload.fields.a == 1", true, false)
 	check("DELETE /spaces/s/entries/x/published", 200, "payload.fields.a == 1", false, false)
-	check("DELETE /spaces/s/entries/x", 204, "payload.fields.a == 1", true, true)
+	const deleted, unlinked = "DELETE /spaces/s/entries/x", "DELETE /spaces/s/environment_aliases/x"
+	for _, filter := range []string{"payload.fields.a == 1", `payload.sys.contentType?.sys.id == "post"`, `entity.content_type == "post"`} {
+		check(deleted, 204, filter, true, true)
+	}
+	check(unlinked, 204, `payload.name == "x"`, true, true)
+	for _, filter := range []string{`payload.sys.id == "x"`, `entity.id == "x"`, `payload.sys.space.sys.id == "s"`} {
+		check(deleted, 204, filter, true, false)
+		check(unlinked, 204, filter, true, false)
+	}
+	check(published, 200, `(cause ?? "none") == "none" and (entity.kind ?? 1) == 1`, true, false)
 }
 
 // TestTopics: the dialect makes the topics of the table of routes, and no other.
@@ -156,8 +176,5 @@ func TestTopics(t *testing.T) {
 	})
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), got); diff != "" {
 		t.Error(diff)
-	}
-	if d.Writes() < len(d.Topics()) {
-		t.Errorf("%d writes", d.Writes())
 	}
 }

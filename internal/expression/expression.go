@@ -22,7 +22,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/expr-lang/expr/file"
@@ -85,22 +84,19 @@ type Program struct {
 	code  *vm.Program
 	whole *chain // the program if it is nothing but a member chain, else nil
 	first *chain // what is evaluated first if that is a member chain, else nil
-	paths []string
+	paths []Path
 
 	source file.Source
 }
 
-// Paths lists the paths that the program may read, sorted. A computed key is a star: payload.fields.*
-func (p *Program) Paths() []string {
+// Paths lists the paths that the program may read, sorted.
+func (p *Program) Paths() []Path {
 	return slices.Clone(p.paths)
 }
 
 // Reads says whether the program may read something of this root.
 func (p *Program) Reads(root string) bool {
-	return slices.ContainsFunc(p.paths, func(path string) bool {
-		rest, ok := strings.CutPrefix(path, root)
-		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
-	})
+	return slices.ContainsFunc(p.paths, func(path Path) bool { return path.Root == root })
 }
 
 // Path gives root and path of a program that is nothing but a constant member chain such as response.sys.id, so that the

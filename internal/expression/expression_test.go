@@ -456,7 +456,14 @@ func TestPaths(t *testing.T) {
 	t.Parallel()
 	reads := func(source string, want ...string) {
 		t.Helper()
-		got := mustCompile(t, source, Options{Roots: roots}).Paths()
+		var got []string
+		for _, path := range mustCompile(t, source, Options{Roots: roots}).Paths() {
+			text := path.String()
+			if path.Optional {
+				text += " or nil"
+			}
+			got = append(got, text)
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", source, diff)
 		}
@@ -466,7 +473,10 @@ func TestPaths(t *testing.T) {
 	reads(`payload.sys.id == "1" or payload.sys.id == "2"`, "payload.sys.id")
 	reads(`payload.fields["en-US"].x[0]`, `payload.fields["en-US"].x[0]`)
 	reads(`payload.fields[before.locale].x`, "before.locale", "payload.fields.*.x")
-	reads(`payload?.a?.b ?? before.c`, "before.c", "payload.a.b")
+	reads(`payload?.a?.b ?? before.c`, "before.c", "payload.a.b or nil")
+	reads(`(payload.a ?? 1) == 1 and before.b?.c == 1`, "before.b.c or nil", "payload.a or nil")
+	reads(`payload.a?.b == 1 or payload.a.b == 2`, "payload.a.b")
+	reads(`(payload[before.x] ?? 1) == 1`, "before.x or nil", "payload.* or nil")
 	reads(`any(payload.tags, .name == environment)`, "environment", "payload.tags", "payload.tags.*.name")
 	reads(`any(filter(payload.tags, .a), .b)`, "payload.tags", "payload.tags.*.a", "payload.tags.*.b")
 	reads(`any(payload.a, any(.b, .c == 1))`, "payload.a", "payload.a.*.b", "payload.a.*.b.*.c")
