@@ -69,7 +69,7 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 		return nil, errors.Join(err, a.outbox.Close())
 	}
 	if err = a.proxy.Listen(); err != nil {
-		return nil, errors.Join(err, a.admin.Shutdown(context.Background()), a.outbox.Close())
+		return nil, errors.Join(err, a.admin.Close(), a.outbox.Close())
 	}
 	return a, nil
 }
@@ -102,7 +102,7 @@ func (a *app) run(ctx context.Context) error {
 		stop{"sender", background(a.sender.Run)},
 		stop{"resolver", background(a.resolver.Run)},
 		stop{"orphans", background(a.adoptOrphans)},
-		stop{"admin", a.admin.Shutdown},
+		stop{"admin", func(context.Context) error { return a.admin.Close() }},
 		stop{"proxy", a.proxy.Shutdown},
 	)
 	serve("admin", a.admin.Serve)

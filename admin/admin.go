@@ -2,7 +2,6 @@
 package admin
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -22,10 +21,7 @@ func DefaultConfig() Config { return Config{Listen: "127.0.0.1:8081"} }
 
 // Validate reports what is wrong.
 func (c Config) Validate(check setting.Check) {
-	if c.Listen == "" {
-		return
-	}
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	if c.Listen != "" && !setting.IsListen(c.Listen) {
 		check.Add("listen", `want host:port, for example 127.0.0.1:8081, or "" for none, not %q`, c.Listen)
 	}
 }
@@ -76,7 +72,7 @@ func (a *Admin) Addr() string {
 	return a.listener.Addr().String()
 }
 
-// Serve answers until Shutdown.
+// Serve answers until Close.
 func (a *Admin) Serve() error {
 	if a.listener == nil {
 		return http.ErrServerClosed
@@ -84,5 +80,11 @@ func (a *Admin) Serve() error {
 	return a.server.Serve(a.listener)
 }
 
-// Shutdown stops the listener and waits for requests until ctx ends.
-func (a *Admin) Shutdown(ctx context.Context) error { return a.server.Shutdown(ctx) }
+// Close stops the listener and ends its connections: nobody loses by that.
+func (a *Admin) Close() error {
+	err := a.server.Close()
+	if a.listener != nil {
+		_ = a.listener.Close() // a server that does not serve yet does not know it
+	}
+	return err
+}

@@ -208,9 +208,35 @@ func TestShutdown(t *testing.T) {
 		if _, err := net.Dial("tcp", h.Addr()); err == nil {
 			t.Error("a new connection was accepted")
 		}
+		cut := h.lines("cut")
+		if blamed := h.lines("upstream"); len(blamed) > 0 || (len(cut) > 0) != (outcome == event.Unknown) {
+			t.Errorf("log: %s", h.log)
+		}
+		if len(cut) > 0 && !strings.Contains(cut[len(cut)-1], "outcome=unknown method=PUT path=/w hint=\"the stop") {
+			t.Errorf("log: %s", h.log)
+		}
 	}
 	check(patience, "HTTP/1.1 200", event.Done)
 	check(time.Millisecond, "", event.Unknown)
+}
+
+// When there are no more connections, the log says so, once a minute.
+func TestMaxConnections(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, newCMS(t, answeringOnce(okAnswer)).addr, func(_ *house, c *Config) { c.MaxConnections = 1 })
+	first := h.dial()
+	first.send(request("GET"))
+	if got, err := readHead(first.r); err != nil || got.line != "HTTP/1.1 200 OK" {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	for range 3 {
+		if got := h.dial().rest(); statusOf(got) != 503 {
+			t.Errorf("answer %q", got)
+		}
+	}
+	if busy := h.lines("busy"); len(busy) != 1 || !strings.Contains(busy[0], "level=WARN") || !strings.Contains(busy[0], "connections=1 ") || !strings.Contains(busy[0], "proxy.max_connections") {
+		t.Errorf("log: %s", h.log)
+	}
 }
 
 // A stop that comes before Serve has begun ends it.

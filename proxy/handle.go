@@ -276,11 +276,16 @@ func (p *Proxy) fail(ctx *fasthttp.RequestCtx, t *trip) {
 	p.complain(ctx, t.err, t.outcome)
 }
 
-// complain writes the one line about a CMS that did not answer as it should.
+// complain writes the one line about a CMS that did not answer as it should,
+// or was not given the time to.
 func (p *Proxy) complain(ctx *fasthttp.RequestCtx, err error, outcome event.Outcome) {
+	msg, hint := "upstream", "look at the CMS and at proxy.upstream"
+	if p.cutting.Load() {
+		msg, hint = "cut", "the stop did not wait any longer for the CMS's answer"
+	}
 	path, _, _ := bytes.Cut(ctx.Request.Header.RequestURI(), []byte("?"))
-	p.log.Warn("upstream", "error", err, "upstream", upstreamAddress(p.config), "outcome", outcome.String(),
-		"method", string(ctx.Method()), "path", string(path), "hint", "look at the CMS and at proxy.upstream")
+	p.log.Warn(msg, "error", err, "upstream", upstreamAddress(p.config), "outcome", outcome.String(),
+		"method", string(ctx.Method()), "path", string(path), "hint", hint)
 }
 
 // cutShort ends a request whose client did not finish its body.

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cmstap/event"
@@ -86,7 +87,7 @@ func DefaultConfig() Config {
 
 // Validate reports what is wrong, and reads the certificate.
 func (c *Config) Validate(check setting.Check) {
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+	if !setting.IsListen(c.Listen) {
 		check.Add("listen", "want host:port, for example 127.0.0.1:8080, not %q", c.Listen)
 	}
 	if c.Upstream.URL == nil {
@@ -155,7 +156,8 @@ type Proxy struct {
 	conns    *openConns
 	observed chan struct{} // one for each answer that is being observed
 	basePath string
-	host     string // the Host header for the CMS; "" keeps the client's
+	cutting  atomic.Bool // a stop closes the connections that are left
+	host     string      // the Host header for the CMS; "" keeps the client's
 }
 
 // New returns a proxy for a validated config.
@@ -253,6 +255,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	err := p.server.ShutdownWithContext(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		p.log.Warn("cut", "error", "requests were still running at the stop; their connections are closed")
+		p.cutting.Store(true)
 		p.conns.closeAll()
 		err = p.awaitHandlers(time.Second)
 	}
@@ -276,6 +279,10 @@ func (p *Proxy) awaitHandlers(longest time.Duration) error {
 type debugLog struct{ log *slog.Logger }
 
 func (l debugLog) Printf(format string, args ...any) {
+	if strings.Contains(format, "concurrent connections are served") { // once a minute at most
+		l.log.Warn("busy", "connections", args[0], "hint", "there are no more connections (proxy.max_connections): further ones get 503; look for clients that leave theirs open, or allow more")
+		return
+	}
 	for i, arg := range args {
 		if err, ok := arg.(error); ok {
 			args[i], _, _ = strings.Cut(err.Error(), `"`)
