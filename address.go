@@ -8,20 +8,48 @@ import (
 	"strings"
 )
 
-// collide tells whether two listeners can not both have their port.
-func collide(a, b string) bool {
-	hostA, portA, errA := net.SplitHostPort(a)
-	hostB, portB, errB := net.SplitHostPort(b)
-	return errA == nil && errB == nil && portA == portB && portA != "0" && (hostA == hostB || isEvery(hostA) || isEvery(hostB))
+// listener is an address of this machine: one of a port, or all of them.
+type listener struct{ host, port string } // host: "" is all
+
+// listenerAt names an address in one way, so that equal ones compare so.
+func listenerAt(host, port string) listener {
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case strings.EqualFold(host, "localhost"):
+		host = "127.0.0.1"
+	case err == nil && ip.IsUnspecified():
+		host = ""
+	case err == nil:
+		host = ip.Unmap().String()
+	}
+	return listener{strings.ToLower(host), port}
+}
+
+// parseListener reads host:port; ok is false if that has no port of its own.
+func parseListener(text string) (l listener, ok bool) {
+	host, port, err := net.SplitHostPort(text)
+	return listenerAt(host, port), err == nil && port != "0"
+}
+
+// sameListener tells whether two listeners can not both have their port.
+func sameListener(a, b string) bool {
+	first, okFirst := parseListener(a)
+	second, okSecond := parseListener(b)
+	return okFirst && okSecond && first.port == second.port && (first.host == second.host || first.host == "" || second.host == "")
 }
 
 // leadsTo tells whether an address leads to a listener of this machine.
 func leadsTo(u *url.URL, listen string) bool {
-	host, port, err := net.SplitHostPort(listen)
-	if u == nil || err != nil || port != portOf(u) {
+	at, ok := parseListener(listen)
+	if u == nil || !ok {
 		return false
 	}
-	return strings.EqualFold(host, u.Hostname()) || isLoopback(u.Hostname()) && (isLoopback(host) || isEvery(host))
+	to := listenerAt(u.Hostname(), portOf(u))
+	if to.host == "" { // the system takes it for itself
+		to.host = "127.0.0.1"
+	}
+	ip, err := netip.ParseAddr(to.host)
+	return to == at || at == listener{"", to.port} && err == nil && ip.IsLoopback()
 }
 
 // portOf is the port of an address, also where it is left out.
@@ -32,22 +60,11 @@ func portOf(u *url.URL) string {
 	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
 }
 
-// isEvery tells whether a listener's host stands for all addresses.
-func isEvery(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "" || err == nil && ip.IsUnspecified()
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
-}
-
 // isLocal tells whether a host is on this machine or in its own network, as far
 // as its name says.
 func isLocal(host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast()
+		return ip.IsLoopback() || ip.IsUnspecified() || ip.IsPrivate() || ip.IsLinkLocalUnicast()
 	}
 	return !strings.Contains(host, ".") || hasDomain(host, "localhost", "local", "internal")
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"cmstap/internal/setting"
+	"cmstap/outbox"
 )
 
 // check says what run would make of the config: the error is what it would
@@ -30,9 +31,7 @@ func (c *runCommand) check(stdout, stderr io.Writer) error {
 
 // tryMachine reports what run would find only when it uses the machine.
 func (c *Config) tryMachine(check setting.Check) {
-	if err := tryFolder(c.Outbox.Path); err != nil {
-		check.Add("outbox.path", "the folder can not be written: %v; let the user that runs cmstap write there, or name another folder", err)
-	}
+	c.tryFolder(check)
 	if err := tryFile(c.Log.File); err != nil {
 		check.Add("log.file", "can not be written: %v; let the user that runs cmstap write there, or name another file", err)
 	}
@@ -40,6 +39,8 @@ func (c *Config) tryMachine(check setting.Check) {
 		switch err := tryListen(address); {
 		case errors.Is(err, syscall.EADDRINUSE):
 			check.Warn(path, "the port is in use: by a cmstap that runs already, or by another program; then stop that, or give another port")
+		case errors.Is(err, syscall.EACCES):
+			check.Add(path, "%v; give a port above 1023, or the right to this one (AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit)", err)
 		case err != nil:
 			check.Add(path, "%v; give an address of this machine, or only :PORT for all of them", err)
 		}
@@ -52,19 +53,36 @@ const (
 	toEnter = 1
 )
 
-// tryFolder tells whether files can be made in a folder, or the folder itself.
-func tryFolder(path string) error {
+// tryFolder looks at the folder of the outbox, or at the one that it would be
+// made in.
+func (c *Config) tryFolder(check setting.Check) {
+	folder, err := existing(c.Outbox.Path)
+	if err == nil {
+		err = access(folder, toWrite|toEnter)
+	}
+	if err != nil {
+		check.Add("outbox.path", "the folder can not be written: %v; let the user that runs cmstap write there, or name another folder", err)
+		return
+	}
+	if outbox.InUse(c.Outbox.Path) {
+		check.Warn("outbox.path", "the folder is in use: by a cmstap that runs already; another one needs a folder of its own")
+	}
+	if free, err := outbox.FreeSpace(folder); err == nil && free < c.Outbox.MinFree {
+		check.Warn("outbox.min_free", "only %dMiB are free for %s: no write can be recorded (proxy.durability); make room", free>>20, c.Outbox.Path)
+	}
+}
+
+// existing is a folder, or the first one above it that is there.
+func existing(path string) (string, error) {
 	info, err := os.Stat(path)
 	above := filepath.Dir(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && above != path:
-		return tryFolder(above)
-	case err != nil:
-		return err
-	case !info.IsDir():
-		return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+		return existing(above)
+	case err == nil && !info.IsDir():
+		err = &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
 	}
-	return access(path, toWrite|toEnter)
+	return path, err
 }
 
 // tryFile tells whether a file can be written, or made; its folder must be there.
@@ -78,8 +96,8 @@ func tryFile(path string) error {
 		return access(filepath.Dir(path), toWrite|toEnter)
 	case err != nil:
 		return err
-	case info.IsDir():
-		return &fs.PathError{Op: "open", Path: path, Err: syscall.EISDIR}
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", path)
 	}
 	return access(path, toWrite)
 }

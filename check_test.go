@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 
+	"cmstap/outbox"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -64,23 +66,37 @@ log: { file: /nowhere/log }
 		"FILE:5: proxy.dialect: the dialect can not be read: open ./nowhere.yaml: no such file or directory",
 		"FILE:6: outbox.path: the folder can not be written: stat "+file+"/a/b: not a directory; "+user+"folder",
 		"FILE:11: webhooks[0].auth.basic.password: the environment variable CMSTAP_NOT_SET is not set",
-		"FILE:12: webhooks[0].signing: needs both a scheme and a secret",
 		"FILE:12: webhooks[0].signing.secret: the secret can not be read: open /nowhere: no such file or directory",
 		"FILE:13: admin.listen: listen tcp 203.0.113.2:0: bind: cannot assign requested address"+machine,
 		"FILE:14: log.file: can not be written: open /nowhere: no such file or directory; "+user+"file")
-	check("  listen: 203.0.113.1:8080\nadmin: { listen: 203.0.113.1:8080 }\noutbox: { path: "+t.TempDir()+" }",
+	check("  listen: 203.0.113.1:8080\nadmin: { listen: 203.0.113.1:8080 }\noutbox: { path: "+t.TempDir()+"/data }",
 		"FILE:3: proxy.listen: listen tcp 203.0.113.1:8080: bind: cannot assign requested address"+machine,
 		"FILE:4: admin.listen: the port is that of proxy.listen; give it another one")
 	check("  listen: 127.0.0.1:0\nadmin: { listen: '' }\noutbox: { path: "+file+" }", "FILE:5: outbox.path: the folder can not be written: mkdir "+file+": not a directory; "+user+"folder")
 	folder := t.TempDir()
-	check("  listen: 127.0.0.1:0\noutbox: { path: "+folder+" }\nlog: { file: "+folder+" }\nadmin: { listen: '' }",
-		"FILE:5: log.file: can not be written: open "+folder+": is a directory; "+user+"file")
+	check("  listen: 127.0.0.1:0\noutbox: { path: "+folder+"/data }\nlog: { file: "+folder+" }\nadmin: { listen: '' }",
+		"FILE:5: log.file: can not be written: "+folder+" is not a regular file; "+user+"file")
+	pipe := filepath.Join(folder, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("  listen: 127.0.0.1:0\noutbox: { path: "+folder+"/data }\nlog: { file: "+pipe+" }\nadmin: { listen: '' }",
+		"FILE:5: log.file: can not be written: "+pipe+" is not a regular file; "+user+"file")
+	const shell = "starts with ~, which only a shell replaces; write the whole path"
+	check("  listen: 127.0.0.1:65536\n  dialect: ~/cms.yaml\n  tls: { cert: ~/cert, key: /nowhere }\noutbox: { path: ~/data }\nadmin: { listen: ':65536' }\nlog: { file: ~/log }",
+		`FILE:3: proxy.listen: want host:port, for example 127.0.0.1:8080, not "127.0.0.1:65536"`,
+		"FILE:4: proxy.dialect: "+shell, "FILE:5: proxy.tls.cert: "+shell, "FILE:6: outbox.path: "+shell,
+		`FILE:7: admin.listen: want host:port, for example 127.0.0.1:8081, or "" for none, not ":65536"`, "FILE:8: log.file: "+shell)
 }
 
 // TestCheckWarnings: each warning with its line, and exit code 0.
 func TestCheckWarnings(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
+	free, err := outbox.FreeSpace(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	check := func(config string, want ...string) {
 		t.Helper()
 		config = strings.NewReplacer("LISTEN", "listen: 127.0.0.1:0", "UPSTREAM", "upstream: http://127.0.0.1:1", "PATH", "path: "+data, "NONE", `listen: ""`).Replace(config)
@@ -93,10 +109,11 @@ func TestCheckWarnings(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q\n%s", config, code, out, diff)
 		}
 	}
+	const replaced = "the CMS's own webhooks have this header, and yours takes its place; give it another name"
 	const rest = "\noutbox: { PATH }\nadmin: { NONE }\n"
 	check("proxy: { LISTEN, UPSTREAM }" + rest)
 	check("proxy: { LISTEN, upstream: http://cms.example.com }"+rest, "1: proxy.upstream: http:// sends your clients' tokens to the CMS unencrypted; use https://")
-	for _, local := range []string{"https://cms.example.com", "http://strapi:1337", "http://10.0.0.7", "http://cms.internal"} {
+	for _, local := range []string{"https://cms.example.com", "http://strapi:1337", "http://10.0.0.7", "http://0.0.0.0:1337", "http://cms.internal"} {
 		check("proxy: { LISTEN, upstream: '" + local + "' }" + rest)
 	}
 	check("proxy:\n  LISTEN\n  UPSTREAM\n  durability: best_effort"+rest,
@@ -119,7 +136,37 @@ func TestCheckWarnings(t *testing.T) {
 	twins := hooks + "- { name: a, url: https://x.example/, topics: [Entry.save, '*.publish'], environments: [a] }\n- name: b\n  topics: ['*.publish', entry.save]\n  environments: [%s]\n  url: https://x.example/\n"
 	check(fmt.Sprintf(twins, "a"), twice)
 	check(fmt.Sprintf(twins, "b"))
-	check(fmt.Sprintf(twins, "a") + "  filter: confirmed\n")
+	for _, other := range []string{"filter: confirmed", "headers: { X-Kind: b }", "auth: { basic: { username: b } }", "signing: { scheme: standard, secret: { value: 123456789012345678901234 } }"} {
+		check(fmt.Sprintf(twins, "a") + "  " + other + "\n")
+	}
+
+	const open = "%d: webhooks[0].url: http:// sends what %s says unencrypted; use https://"
+	const hook = hooks + "- name: a\n  topics: ['*.*']\n  url: http://%s/\n"
+	check(fmt.Sprintf(hook, "x.example"))
+	check(fmt.Sprintf(hook, "u:p@10.0.0.1"))
+	check(fmt.Sprintf(hook, "u:p@x.example"), fmt.Sprintf(open, 7, "url"))
+	check(fmt.Sprintf(hook, "x.example")+"  auth: { basic: { username: u } }\n", fmt.Sprintf(open, 7, "auth.basic"))
+	check(fmt.Sprintf(hook, "x.example")+"  headers: { authorization: Bearer x }\n", fmt.Sprintf(open, 7, "headers.authorization"))
+	check(fmt.Sprintf(hook, "10.0.0.1")+"  headers: { x-contentful-topic: a, X-Contentful-Webhook-Name: b, X-Own: c }\n",
+		"8: webhooks[0].headers.X-Contentful-Webhook-Name: "+replaced, "8: webhooks[0].headers.x-contentful-topic: "+replaced)
+
+	code, _, stderr := checkConfig(t, "proxy: { listen: 127.0.0.1:0, upstream: http://127.0.0.1:1 }\nadmin: { listen: '' }\noutbox:\n  path: "+data+"\n  min_free: "+(free+1<<30).String())
+	if code != 0 || !strings.HasPrefix(stderr, "warning: FILE:5: outbox.min_free: only ") || !strings.HasSuffix(stderr, "MiB are free for "+data+": no write can be recorded (proxy.durability); make room\n") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+
+	const alone = "proxy: { LISTEN, UPSTREAM }\nadmin: { NONE }\noutbox: { "
+	folder := t.TempDir()
+	for mode, warns := range map[os.FileMode]bool{0o700: false, 0o750: true, 0o705: true, 0o701: true} {
+		if err := os.Chmod(folder, mode); err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		if warns {
+			want = []string{fmt.Sprintf("3: outbox.path: other users of the machine may enter the folder (mode %04o), and it holds content that is not published: chmod 700 %s", mode, folder)}
+		}
+		check(alone+"path: "+folder+" }", want...)
+	}
 }
 
 // TestCheckPorts: a port in use is no mistake, since a cmstap that runs has it;
@@ -165,15 +212,15 @@ admin: { listen: "" }
 log: { file: `+folder+`/log, level: debug, format: json }
 webhooks:
 - name: site
-  url: https://user:secret-password@hooks.example.com:8443/secret-path?secret=query
+  url: https://hooks.example.com:8443/secret-path?secret=query
   topics: [Entry.publish, "Asset.*"]
   environments: [master, staging]
   filter: payload.sys.id == "secret-entry"
   headers: { X-A: secret-header }
   auth: { basic: { username: secret-user, password: { value: secret-word } } }
-  signing: { scheme: standard, secret: { value: c2VjcmV0LXNpZ25pbmc= } }
+  signing: { scheme: standard, secret: { value: whsec_c2VjcmV0LXNpZ25pbmctb2YtMjQtYnl0 } }
   retry: { delays: [5s, 1m, 10m] }
-- { name: audit, url: "http://127.0.0.1:9/x", topics: ["*.*"] }
+- { name: audit, url: "http://user:secret-password@127.0.0.1:9/x", topics: ["*.*"] }
 `, "--listen", "127.0.0.1:0", "--data", folder+"/data")
 	want := `cmstap development, FILE: run would accept it
 proxy      127.0.0.1:0 -> https://api.contentful.com
@@ -257,6 +304,7 @@ func TestCheckChangesNothing(t *testing.T) {
 	check(1, "want host:port", "--listen", "nowhere")
 	p := start(t, program, config)
 	check(0, "the port is in use", "--listen", p.proxy)
+	check(0, "outbox.path: the folder is in use: by a cmstap that runs already; another one needs a folder of its own")
 	if _, err := p.stop(); err != nil {
 		t.Error(err)
 	}
@@ -298,7 +346,7 @@ func TestCheckRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := "proxy: { listen: '127.0.0.1:0', upstream: 'http://127.0.0.1:1' }\nadmin: { listen: '' }\n" +
+	config := "proxy: { listen: '127.0.0.1:81', upstream: 'http://127.0.0.1:1' }\nadmin: { listen: '' }\n" +
 		"outbox: { path: " + folder + "/data }\nlog: { file: " + folder + "/log }\n"
 	for name, content := range map[string][]byte{"cmstap": image, "cmstap.yaml": []byte(config)} {
 		if err := os.WriteFile(filepath.Join(folder, name), content, 0o755); err != nil {
@@ -313,6 +361,12 @@ func TestCheckRights(t *testing.T) {
 		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}
 	out, _ := command.CombinedOutput()
+	if free, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"); err == nil && string(free) == "1024\n" {
+		const line = "yaml:1: proxy.listen: listen tcp 127.0.0.1:81: bind: permission denied; give a port above 1023, or the right to this one (AmbientCapabilities="
+		if !strings.Contains(string(out), line) {
+			t.Errorf("no %q in %s", line, out)
+		}
+	}
 	for _, line := range []string{"yaml:3: outbox.path: the folder can not be written: open " + folder + ": permission denied", "yaml:4: log.file: can not be written: open " + folder + ": permission denied"} {
 		if !strings.Contains(string(out), line) {
 			t.Errorf("no %q in %s", line, out)
@@ -328,7 +382,7 @@ func TestRunWarns(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, program, "proxy: { listen: '127.0.0.1:0', upstream: 'http://127.0.0.1:1' }\nadmin: { listen: '' }\noutbox: { path: "+t.TempDir()+
-		" }\nwebhooks:\n- { name: a, url: 'http://127.0.0.1:1/secret', topics: [Entry.published] }\n")
+		"/data }\nwebhooks:\n- { name: a, url: 'http://127.0.0.1:1/secret', topics: [Entry.published] }\n")
 	lines, err := p.stop()
 	line := strings.Join(lines, "\n")
 	if err != nil || field(line, "msg") != "config" || field(line, "setting") != "webhooks[0].topics[0]" || field(line, "line") != "5" ||
@@ -359,10 +413,19 @@ func TestAddresses(t *testing.T) {
 	leads("http://127.0.0.1:8080/x", "10.0.0.1:8080", false)
 	leads("http://hooks.example:8080/x", ":8080", false)
 	leads("http://127.0.0.1:8080/x", "nowhere", false)
+	leads("http://127.0.0.2:8080/x", "127.0.0.1:8080", false)
+	leads("http://127.0.0.2:8080/x", "127.0.0.2:8080", true)
+	leads("http://127.0.0.2:8080/x", ":8080", true)
+	leads("http://0.0.0.0:8080/x", "127.0.0.1:8080", true)
+	leads("http://0.0.0.0:8080/x", "localhost:8080", true)
+	leads("http://0.0.0.0:8080/x", ":8080", true)
+	leads("http://0.0.0.0:8080/x", "10.0.0.1:8080", false)
+	leads("http://[::ffff:127.0.0.1]:8080/x", "127.0.0.1:8080", true)
+	leads("http://10.0.0.2:8080/x", ":8080", false)
 
 	both := func(a, b string, want bool) {
 		t.Helper()
-		if collide(a, b) != want || collide(b, a) != want {
+		if sameListener(a, b) != want || sameListener(b, a) != want {
 			t.Errorf("%s and %s collide: %v", a, b, !want)
 		}
 	}
@@ -370,12 +433,15 @@ func TestAddresses(t *testing.T) {
 	both("127.0.0.1:1", ":1", true)
 	both("127.0.0.1:1", "[::]:1", true)
 	both("127.0.0.1:1", "127.0.0.1:2", false)
+	both("127.0.0.1:1", "localhost:1", true)
+	both("A.example:1", "a.example:1", true)
+	both("a.example:1", "b.example:1", false)
 	both("127.0.0.1:1", "127.0.0.2:1", false)
 	both("127.0.0.1:0", "127.0.0.1:0", false)
 	both("127.0.0.1:1", "", false)
 
 	for host, want := range map[string]bool{
-		"127.0.0.1": true, "::1": true, "192.168.1.2": true, "fd00::1": true, "169.254.1.1": true, "localhost": true, "strapi": true, "cms.local": true,
+		"127.0.0.1": true, "0.0.0.0": true, "::": true, "::1": true, "192.168.1.2": true, "fd00::1": true, "169.254.1.1": true, "localhost": true, "strapi": true, "cms.local": true,
 		"a.svc.cluster.local": true, "8.8.8.8": false, "cms.example.com": false, "local.example.com": false, "notlocal.com": false,
 	} {
 		if isLocal(host) != want {

@@ -99,10 +99,11 @@ func (c *Config) validate(check setting.Check) {
 	c.Outbox.Validate(check.In("outbox"))
 	c.Outbox.Links = c.links(check.In("aliases"))
 	c.Admin.Validate(check.In("admin"))
-	if collide(c.Proxy.Listen, c.Admin.Listen) {
+	if sameListener(c.Proxy.Listen, c.Admin.Listen) {
 		check.Add("admin.listen", "the port is that of proxy.listen; give it another one")
 	}
 	c.Log.validate(check.In("log"))
+	check.File("proxy.dialect", c.Proxy.Dialect)
 	var err error
 	if c.dialect, err = rules.LoadDialect(c.Proxy.Dialect); err != nil {
 		check.Add("proxy.dialect", "%v", err)
@@ -151,6 +152,7 @@ func (c *Config) validateWebhooks(check setting.Check) {
 }
 
 func (c *LogConfig) validate(check setting.Check) {
+	check.File("file", c.File)
 	if c.Format != "text" && c.Format != "json" {
 		check.Add("format", "must be text or json")
 	}

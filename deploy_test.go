@@ -48,7 +48,7 @@ func TestDeployCommands(t *testing.T) {
 			}
 		}
 		command := exec.Command(program, args...)
-		command.Env = append(os.Environ(), "CMS_TOKEN=example", "HOOK_SECRET=whsec_ZXhhbXBsZS1leGFtcGxlLWV4YW1wbGU=")
+		command.Env = append(os.Environ(), "CMS_TOKEN=example", "HOOK_SECRET=whsec_ZXhhbXBsZS1leGFtcGxlLWV4YW1wbGUt")
 		if out, err := command.CombinedOutput(); err != nil || !strings.Contains(string(out), "run would accept it") {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}

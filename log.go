@@ -66,6 +66,9 @@ func (f *logFile) open() error {
 	if f.path == "" {
 		return nil
 	}
+	if info, err := os.Stat(f.path); err == nil && !info.Mode().IsRegular() { // to open a pipe would wait
+		return fmt.Errorf("%s is not a regular file", f.path)
+	}
 	file, err := os.OpenFile(f.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
 	if err != nil {
 		return err

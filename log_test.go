@@ -14,6 +14,18 @@ import (
 	"cmstap/internal/demo"
 )
 
+// TestLogToPipe: a pipe that nobody reads would hold up the start.
+func TestLogToPipe(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openLog(LogConfig{File: pipe}, nil); err == nil || err.Error() != "log.file: "+pipe+" is not a regular file" {
+		t.Error(err)
+	}
+}
+
 // TestLogFile: a file that was moved away is opened again on SIGHUP, and no
 // line is lost.
 func TestLogFile(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"cmstap/internal/setting"
+	"cmstap/rules"
 )
 
 // warn reports what run accepts, but what is hardly meant. Each package knows
@@ -18,6 +19,8 @@ func (c *Config) warn(check setting.Check) {
 	if !c.Outbox.Sync {
 		check.Warn("outbox.sync", "a power cut may lose the events of the last moments; leave it out to wait for the disk")
 	}
+	c.Proxy.Warn(check.In("proxy"))
+	c.Outbox.Warn(check.In("outbox"))
 	c.Admin.Warn(check.In("admin"))
 	twins := map[string]string{}
 	for i := range c.Webhooks {
@@ -25,8 +28,12 @@ func (c *Config) warn(check setting.Check) {
 		at := check.In(path)
 		if c.dialect != nil {
 			w.Subscription.Warn(at, c.dialect)
+			w.warnHeaders(at.In("headers"), c.dialect)
 		}
 		w.Endpoint.Warn(at)
+		if given := w.Credentials(); len(given) > 0 && w.URL.URL != nil && w.URL.Scheme == "http" && !isLocal(w.URL.Hostname()) {
+			at.Warn("url", "http:// sends what %s says unencrypted; use https://", given[0])
+		}
 		if leadsTo(w.URL.URL, c.Proxy.Listen) {
 			at.Warn("url", "leads to proxy.listen: cmstap would call itself, and the CMS with it; name the receiver's own address")
 		}
@@ -50,11 +57,26 @@ func (c *Config) warnUpstream(check setting.Check) {
 	}
 }
 
-// wants is where a webhook is called and for what, to compare.
+// warnHeaders reports headers that take the place of the CMS's.
+func (w *Webhook) warnHeaders(check setting.Check, dialect *rules.Dialect) {
+	for name := range w.Headers {
+		if dialect.Sends(name) {
+			check.Warn(name, "the CMS's own webhooks have this header, and yours takes its place; give it another name")
+		}
+	}
+}
+
+// wants is how a webhook is called and for what, to compare. It holds secrets.
 func (w *Webhook) wants() string {
 	if w.URL.URL == nil {
 		return w.Name
 	}
 	topics, environments := slices.Sorted(slices.Values(w.Topics)), slices.Sorted(slices.Values(w.Environments))
-	return fmt.Sprintf("%s %q %q %q", w.URL, strings.ToLower(strings.Join(topics, " ")), environments, w.Filter)
+	var headers []string
+	for name, value := range w.Headers {
+		headers = append(headers, strings.ToLower(name)+": "+value.Reveal())
+	}
+	slices.Sort(headers)
+	return fmt.Sprintf("%s %q %q %q %q %q %q %q", w.URL, strings.ToLower(strings.Join(topics, " ")), environments, w.Filter,
+		headers, w.Auth.Basic.Username, w.Auth.Basic.Password.Reveal(), w.Signing.Secret.Reveal())
 }

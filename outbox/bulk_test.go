@@ -36,7 +36,7 @@ func bulkChild(dir string, step int64) {
 		}
 		return start
 	}
-	o, err := openAt(config, hooks, (&testlog.Log{}).Logger(), now, freeSpace)
+	o, err := openAt(config, hooks, (&testlog.Log{}).Logger(), now, FreeSpace)
 	if err != nil {
 		panic(err)
 	}

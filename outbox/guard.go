@@ -78,9 +78,9 @@ func (g *guard) full() error {
 // mib writes a size as the config does, rounded down.
 func mib(size setting.Size) string { return fmt.Sprintf("%dMiB", size>>20) }
 
-// freeSpace returns what an ordinary user may still write to the file system
+// FreeSpace returns what an ordinary user may still write to the file system
 // of a path, in bytes.
-func freeSpace(path string) (setting.Size, error) {
+func FreeSpace(path string) (setting.Size, error) {
 	var s syscall.Statfs_t
 	err := syscall.Statfs(path, &s)
 	for errors.Is(err, syscall.EINTR) { // a network file system may be interrupted

@@ -274,10 +274,10 @@ func TestCloseWithoutRoom(t *testing.T) {
 
 func TestFreeSpace(t *testing.T) {
 	t.Parallel()
-	if free, err := freeSpace(t.TempDir()); err != nil || free <= 0 {
+	if free, err := FreeSpace(t.TempDir()); err != nil || free <= 0 {
 		t.Errorf("%d bytes are free, %v", free, err)
 	}
-	if _, err := freeSpace(filepath.Join(t.TempDir(), "none")); !errors.Is(err, syscall.ENOENT) {
+	if _, err := FreeSpace(filepath.Join(t.TempDir(), "none")); !errors.Is(err, syscall.ENOENT) {
 		t.Errorf("got %v", err)
 	}
 }

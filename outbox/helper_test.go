@@ -65,7 +65,7 @@ func testConfig(t testing.TB) Config {
 
 func newStore(t testing.TB, config Config, hooks ...string) *store {
 	t.Helper()
-	return newStoreOn(t, freeSpace, config, hooks...)
+	return newStoreOn(t, FreeSpace, config, hooks...)
 }
 
 // newStoreOn opens a store on a disk with a made-up free space.

@@ -85,6 +85,7 @@ func (c Config) Validate(check setting.Check) {
 	if c.Path == "" {
 		check.Add("path", "name a folder for the outbox")
 	}
+	check.File("path", c.Path)
 	if c.MaxOpen < 1 {
 		check.Add("max_open", "must be at least 1")
 	}
@@ -99,6 +100,14 @@ func (c Config) Validate(check setting.Check) {
 	}
 	if c.MinFree < 64<<20 {
 		check.Add("min_free", "must be at least 64MiB: the store needs room to tidy itself up")
+	}
+}
+
+// Warn reports a folder that others may read: content that is not published is
+// in it.
+func (c Config) Warn(check setting.Check) {
+	if info, err := os.Stat(c.Path); err == nil && info.IsDir() && info.Mode().Perm()&0o077 != 0 {
+		check.Warn("path", "other users of the machine may enter the folder (mode %04o), and it holds content that is not published: chmod 700 %s", info.Mode().Perm(), c.Path)
 	}
 }
 
@@ -139,7 +148,7 @@ type Outbox struct {
 // name the setting to change. On a full disk the store is opened later; see
 // Ready.
 func Open(config Config, webhooks []string, log *slog.Logger) (*Outbox, error) {
-	return openAt(config, webhooks, log, time.Now, freeSpace)
+	return openAt(config, webhooks, log, time.Now, FreeSpace)
 }
 
 // openAt is Open with a clock and a reading of the free space.
@@ -258,6 +267,16 @@ func removeEmpty(path string) error {
 		}
 	}
 	return nil
+}
+
+// InUse tells whether another process has the folder's lock.
+func InUse(path string) bool {
+	folder, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = folder.Close() }() // and with it the lock
+	return errors.Is(syscall.Flock(int(folder.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 // writable makes the folder if need be and writes and removes a file in it.

@@ -123,11 +123,23 @@ func (c *Config) readCertificate(check setting.Check) {
 	if c.TLS == (TLS{}) {
 		return
 	}
+	check.File("tls.cert", c.TLS.Cert)
+	check.File("tls.key", c.TLS.Key)
 	pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
 	if err != nil {
 		check.Add("tls", "the certificate and key can not be read: %v", err)
 	}
 	c.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+}
+
+// Warn reports a certificate that no client accepts any more.
+func (c *Config) Warn(check setting.Check) {
+	if c.tls == nil || c.tls.Certificates[0].Leaf == nil {
+		return
+	}
+	if end := c.tls.Certificates[0].Leaf.NotAfter; end.Before(time.Now()) {
+		check.Warn("tls.cert", "the certificate expired on %s; clients refuse it", end.UTC().Format(time.DateOnly))
+	}
 }
 
 func (c *Config) parseTrusted(check setting.Check) {

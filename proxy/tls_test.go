@@ -17,16 +17,23 @@ import (
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 )
 
 var testCert, testKey string // files: a certificate for 127.0.0.1 that the system trusts
 
 // trustTestAuthority makes a certificate and has this process trust it.
 func trustTestAuthority() {
+	testCert, testKey = makeCertificate(time.Now().Add(time.Hour))
+	check(os.Setenv("SSL_CERT_FILE", testCert))
+}
+
+// makeCertificate makes the files of a certificate, in a folder of their own.
+func makeCertificate(end time.Time) (certFile, keyFile string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), NotAfter: end, IsCA: true, BasicConstraintsValid: true,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
@@ -35,10 +42,10 @@ func trustTestAuthority() {
 	check(err)
 	dir, err := os.MkdirTemp("", "proxy-test")
 	check(err)
-	testCert, testKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	check(os.WriteFile(testCert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
-	check(os.WriteFile(testKey, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
-	check(os.Setenv("SSL_CERT_FILE", testCert))
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	check(os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
+	check(os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+	return certFile, keyFile
 }
 
 func check(err error) {
@@ -80,6 +87,25 @@ func (h *house) talkTLS(raw string) string {
 	_ = conn.CloseWrite()
 	all, _ := io.ReadAll(conn)
 	return string(all)
+}
+
+func TestExpiredCertificate(t *testing.T) {
+	t.Parallel()
+	expired, key := makeCertificate(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(expired)) })
+	for pair, want := range map[TLS]string{
+		{}: "", {testCert, testKey}: "", {expired, key}: "f: tls.cert: the certificate expired on 2026-01-02; clients refuse it",
+	} {
+		config, got := Config{TLS: pair}, ""
+		_ = setting.Decode("f", []byte("{}"), &config, func(check setting.Check) {
+			config.readCertificate(check)
+			config.Warn(check)
+			got = check.Warnings().Error()
+		})
+		if got != want {
+			t.Errorf("%v: got %q", pair, got)
+		}
+	}
 }
 
 func TestTLS(t *testing.T) {

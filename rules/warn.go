@@ -107,6 +107,18 @@ func (d *Dialect) Topics() []string {
 	return slices.Compact(topics)
 }
 
+// Sends tells whether the CMS's own webhooks have a header.
+func (d *Dialect) Sends(header string) bool {
+	for _, names := range []map[string]string{d.Native.Headers, d.Native.PerCall} {
+		for name := range names {
+			if strings.EqualFold(name, header) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Warn reports topics and filters that fit no event of the dialect. The
 // subscription has been validated.
 func (s *Subscription) Warn(check setting.Check, d *Dialect) {
