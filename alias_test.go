@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +38,7 @@ webhooks:
   - { name: to-live, url: %[3]s/to-live, topics: ["Entry.*"], filter: alias == "master" and target == "live" }
   - { name: to-next, url: %[3]s/to-next, topics: ["Entry.*"], filter: alias == "master" and target == "next" }
   - { name: moved, url: %[3]s/moved, topics: [EnvironmentAlias.change_target], filter: alias == "master" and target == "next" }
-  - { name: all, url: %[3]s/all, topics: ["*.*"], retry: { delays: [100ms, 100ms, 100ms, 100ms, 1s, 1s, 1s] } }
+  - { name: all, url: %[3]s/all, topics: ["*.*"], retry: { delays: [100ms, 100ms, 100ms, 100ms, 1s, 1s, 1s, 1s, 1s, 1s, 1s, 1s] } }
 %[4]s
 `, serve(t, a.api).URL, t.TempDir(), serve(t, a.receiver).URL, settings)
 	a.process = start(t, program, a.config)
@@ -157,44 +159,69 @@ func TestAliasesAreObserved(t *testing.T) {
 	}
 }
 
-// TestRetargetWhileQueued: what waits for a receiver keeps its id, its content
-// and its order when the alias moves.
+// TestRetargetWhileQueued: the alias moves while a receiver fails. What waits
+// for it keeps its target, its id, its content and its order, and holds back
+// nothing of the new target, where the same id is another entity.
 func TestRetargetWhileQueued(t *testing.T) {
 	t.Parallel()
 	program, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
+	var first, moved atomic.Value // ids of events
+	failing := make(chan bool, 100)
 	a := newAliased(t, program, "", func(c demo.Call) demo.Reply {
-		if c.Path == "/all" && c.Header.Get("X-Contentful-Topic") == "ContentManagement.Entry.create" && c.Header.Get("X-Contentful-Webhook-Request-Attempt") < "4" {
+		id := c.Header.Get("X-Contentful-Idempotency-Key")
+		switch {
+		case c.Path != "/all" || !strings.HasPrefix(c.Header.Get("X-Contentful-Topic"), "ContentManagement.Entry."):
+		case first.CompareAndSwap(nil, id), id == first.Load() && moved.Load() == nil:
+			failing <- true
 			return demo.Reply{Status: http.StatusServiceUnavailable}
+		case id != first.Load():
+			moved.CompareAndSwap(nil, id)
 		}
 		return demo.Reply{}
 	})
-	a.ask(t, http.MethodPut, "/environments/live/content_types/post", `{"name":"x","fields":[]}`, "", 201)
+	for _, environment := range []string{"live", "next"} {
+		a.ask(t, http.MethodPut, "/environments/"+environment+"/content_types/post", `{"name":"x","fields":[]}`, "", 201)
+	}
 	a.link(t, "live", "", 201)
-	a.ask(t, http.MethodPut, "/entries/x", `{"fields":{}}`, "", 201)
-	a.ask(t, http.MethodPut, "/entries/x", `{"fields":{"n":{"en-US":2}}}`, "1", 200)
+	a.ask(t, http.MethodPut, "/entries/x", `{"fields":{"n":1}}`, "", 201)
+	a.ask(t, http.MethodPut, "/entries/x", `{"fields":{"n":2}}`, "1", 200)
+	<-failing
 	a.link(t, "next", "1", 200)
+	a.ask(t, http.MethodPut, "/entries/x", `{"fields":{"n":3}}`, "", 201)
+
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := a.receiver.Wait(ctx, func(calls []demo.Call) bool { return len(entries(calls)) == 5 }); err != nil {
-		t.Fatal(err)
+	err = a.receiver.Wait(ctx, func(calls []demo.Call) bool {
+		return strings.HasSuffix(versions(t, calls), "2") && len(demo.On(calls, "/to-live")) == 2 && len(demo.On(calls, "/to-next")) == 1
+	})
+	calls := a.receiver.Calls()
+	if got := versions(t, calls); err != nil || !regexp.MustCompile(`^(1 )+3 (1 )?2$`).MatchString(got) {
+		t.Fatalf("%v: the calls were %s", err, got)
 	}
 	ids := map[string]bool{}
-	for n, call := range entries(a.receiver.Calls()) {
-		var body struct{ Sys struct{ Version int } }
-		if err := json.Unmarshal(call.Body, &body); err != nil {
-			t.Fatal(err)
-		}
-		if want := 1 + n/4; body.Sys.Version != want {
-			t.Errorf("call %d is about version %d, want %d", n+1, body.Sys.Version, want)
-		}
+	for _, call := range entries(calls) {
 		ids[call.Header.Get("X-Contentful-Idempotency-Key")] = true
 	}
-	if len(ids) != 2 {
-		t.Errorf("two events have %d ids", len(ids))
+	if len(ids) != 3 {
+		t.Errorf("three events have %d ids", len(ids))
 	}
+}
+
+// versions lists what the calls say of entries, by the field n.
+func versions(t *testing.T, calls []demo.Call) string {
+	t.Helper()
+	var found []string
+	for _, call := range entries(calls) {
+		var body struct{ Fields struct{ N json.Number } }
+		if err := json.Unmarshal(call.Body, &body); err != nil {
+			t.Error(err)
+		}
+		found = append(found, body.Fields.N.String())
+	}
+	return strings.Join(found, " ")
 }
 
 // entries are the calls to the webhook for everything that are about entries.
