@@ -96,8 +96,12 @@ webhooks: [{ name: all, url: %q, topics: ["*.*"] }]
 	after := diskUse(t, data)
 	t.Logf("%d writes refused: the folder went from %d to %d KiB; the median read took %s, %s beside as many refused reads",
 		writes, before>>10, after>>10, median, beside)
-	if after-before > 64<<20 {
-		t.Error("the disk is not flat")
+	flat := int64(4 << 20)
+	if writes > 10_000 { // what the store has not tidied up yet
+		flat = 16 << 20
+	}
+	if after-before > flat {
+		t.Errorf("the disk is not flat: more than %d KiB", flat>>10)
 	}
 	if _, err := p.stop(); err != nil {
 		t.Error(err)

@@ -289,7 +289,11 @@ func (n *nativeConfig) compile(check setting.Check) {
 func compile(check setting.Check, path, source string, roots []string, boolean bool) *expression.Program {
 	program, err := expression.Compile(source, expression.Options{Roots: roots, Bool: boolean})
 	if err != nil {
-		check.Add(path, "in %q: %v", source, err)
+		hint := ""
+		if strings.HasSuffix(err.Error(), "unexpected token EOF") {
+			hint = "; it ends too early: in YAML a # after a space begins a comment, unless all is in quotes"
+		}
+		check.Add(path, "in %q: %v%s", source, err, hint)
 	}
 	return program
 }

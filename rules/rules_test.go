@@ -3,6 +3,7 @@ package rules_test
 import (
 	"encoding/json"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -485,6 +486,28 @@ func TestMatch(t *testing.T) {
 	check(`{`+any+`'actor == "u"'}`, orphan, true, "no answer was seen")
 }
 
+// hint follows an expression that ends too early.
+const hint = "; it ends too early: in YAML a # after a space begins a comment, unless all is in quotes"
+
+// TestDocumentedFilters: the filters of the docs can be written as they stand there.
+func TestDocumentedFilters(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/filters.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) < 2 {
+		t.Fatalf("%d blocks", len(blocks))
+	}
+	for _, block := range blocks {
+		var s rules.Subscription
+		if err := setting.Decode("docs", []byte("topics: ['*.*']\n"+block[1]), &s, s.Validate); err != nil || s.Filter == "" {
+			t.Errorf("%s%v", block[1], err)
+		}
+	}
+}
+
 func TestSubscriptionMistakes(t *testing.T) {
 	t.Parallel()
 	check := func(yaml, want string) {
@@ -502,7 +525,8 @@ func TestSubscriptionMistakes(t *testing.T) {
 		check("topics: ['*.*']\nenvironments: ['"+none+"']", "t.yaml:2: environments[0]: is no name of an environment; leave environments out for all of them")
 	}
 	check("topics: ['*.*']\non_unknown: maybe", `t.yaml:2: on_unknown: must be deliver or skip`)
-	check("topics: ['*.*']\nfilter: payload.x ==", `t.yaml:2: filter: in "payload.x ==": 1:12: unexpected token EOF`)
+	check("topics: ['*.*']\nfilter: payload.x ==", `t.yaml:2: filter: in "payload.x ==": 1:12: unexpected token EOF`+hint)
+	check("topics: ['*.*']\nfilter: any(payload.list, # == 1)", `t.yaml:2: filter: in "any(payload.list,": 1:17: unexpected token EOF`+hint)
 	check("topics: ['*.*']\nfilter: payloat.x == 1", `t.yaml:2: filter: in "payloat.x == 1": 1:1: unknown name payloat; known are: type, action, topic, space, environment, alias, target, entity, actor, payload, before, request, confirmed, cause, changes`)
 }
 
@@ -519,7 +543,7 @@ func TestDialectMistakes(t *testing.T) {
 		}
 	}
 	check("name: a\nhost: other", "d.yaml:2: host: must be upstream or preserve")
-	check("name: a\nskip: header.x ==", `d.yaml:2: skip: in "header.x ==": 1:11: unexpected token EOF`)
+	check("name: a\nskip: header.x ==", `d.yaml:2: skip: in "header.x ==": 1:11: unexpected token EOF`+hint)
 	check("name: a\nresources:\n- {type: A, paths: [a], routes: [w]}\nroutes:\n  w:\n  - {on: POST, success: [201], action: create}",
 		`d.yaml:3: resources[0].paths[0]: the path "a" must start with a slash`)
 	check("name: a\nresources:\n- {type: A, paths: [/a], routes: [x]}", `d.yaml:3: resources[0].routes[0]: there is no group "x" under routes; there is none`)
