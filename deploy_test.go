@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"gopkg.in/yaml.v3"
 )
 
 // TestDeployCommands: what the unit, the image and the compose file start is a
@@ -58,9 +56,7 @@ func TestDeployCommands(t *testing.T) {
 // TestDeployUnit: systemd finds nothing wrong with the unit.
 func TestDeployUnit(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("systemd-analyze"); err != nil {
-		t.Skip("systemd-analyze is not installed")
-	}
+	need(t, "systemd-analyze")
 	program, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -75,45 +71,47 @@ func TestDeployUnit(t *testing.T) {
 	}
 }
 
-// TestDeployCompose: the mounts and ports of the compose file are those of the
-// image's command.
-func TestDeployCompose(t *testing.T) {
+// TestDeployDocs runs the commands of docs/deploy.md under a root of their own:
+// install, check, backup.
+func TestDeployDocs(t *testing.T) {
 	t.Parallel()
-	var compose struct {
-		Services struct {
-			Cmstap struct {
-				Build struct {
-					Context    string
-					Dockerfile string
-				}
-				Environment []string
-				Volumes     []string
-				Ports       []string
+	need(t, "bash")
+	text, err := os.ReadFile("docs/deploy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	for _, folder := range []string{"usr/local/bin", "etc/systemd/system", "var/lib", "backup", "stubs"} {
+		if err := os.MkdirAll(filepath.Join(root, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, does := range map[string]string{
+		"useradd": "", "journalctl": "", "runuser": `shift 3; exec "$@"`,
+		"systemctl": "if [ $1 = enable ]; then echo x > " + root + "/var/lib/cmstap/file; fi",
+	} {
+		if err := os.WriteFile(filepath.Join(root, "stubs", name), []byte("#!/bin/sh\n"+does+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var script string
+	for _, section := range strings.Split(string(text), "\n## ") {
+		if title, _, _ := strings.Cut(section, "\n"); title == "systemd" || title == "Backup" {
+			for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1) {
+				script += block[1]
 			}
 		}
 	}
-	if err := yaml.Unmarshal([]byte(deployFile(t, "compose.yaml")), &compose); err != nil {
-		t.Fatal(err)
+	script = strings.NewReplacer(" /dev/stdin", " /dev/stdin", " /", " "+root+"/", "-o cmstap", "-o $(id -un)",
+		"whsec_...", "whsec_ZXhhbXBsZS1leGFtcGxlLWV4YW1wbGUt").Replace(script)
+	shell := exec.Command("bash", "-euo", "pipefail", "-c", script)
+	shell.Env = append(os.Environ(), "PATH="+filepath.Join(root, "stubs")+":"+os.Getenv("PATH"))
+	out, err := shell.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "run would accept it") {
+		t.Fatalf("%v\n%s\n%s", err, script, out)
 	}
-	service, image := compose.Services.Cmstap, deployFile(t, "Dockerfile")
-	if _, err := os.Stat(filepath.Join("deploy", service.Build.Context, service.Build.Dockerfile)); err != nil {
-		t.Error(err)
-	}
-	for _, volume := range service.Volumes {
-		if inside := strings.Split(volume, ":")[1]; !strings.Contains(image, `"`+inside+`"`) {
-			t.Errorf("the image's command has no %s", inside)
-		}
-	}
-	for _, port := range service.Ports {
-		if inside := port[strings.LastIndex(port, ":"):]; !strings.Contains(image, `"`+inside+`"`) {
-			t.Errorf("the image does not listen on %s", inside)
-		}
-	}
-	config := deployFile(t, "cmstap.yaml")
-	for _, name := range service.Environment {
-		if !strings.Contains(config, "env: "+name) {
-			t.Errorf("the config does not read %s", name)
-		}
+	if saved, _ := filepath.Glob(filepath.Join(root, "backup", "cmstap-*", "file")); len(saved) != 1 {
+		t.Errorf("the backup has %v", saved)
 	}
 }
 
