@@ -45,7 +45,7 @@ func TestCanNotStart(t *testing.T) {
 			}
 		}
 	}
-	data := t.TempDir()
+	data := filepath.Join(t.TempDir(), "data")
 	config := func(listen, folder, admin string) string {
 		return fmt.Sprintf("proxy: { listen: %q, upstream: http://127.0.0.1:1 }\noutbox: { path: %q }\nadmin: { listen: %q }\n", listen, folder, admin)
 	}
@@ -59,7 +59,7 @@ func TestCanNotStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	locked := t.TempDir()
+	locked := filepath.Join(t.TempDir(), "data")
 	start(t, program, config("127.0.0.1:0", locked, ""))
 	check(config("127.0.0.1:0", locked, ""), "outbox.path", "in use by another process")
 }
