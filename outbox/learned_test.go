@@ -17,9 +17,9 @@ func version(entity string, n int, version int64) event.Event {
 
 func (s *store) seen(e event.Event) int64 {
 	s.t.Helper()
-	version, err := s.Seen(s.t.Context(), e.Key())
+	last, err := s.Last(s.t.Context(), e.Key())
 	s.must(err)
-	return version
+	return last.Version
 }
 
 // TestSeen: the version of an entity's last event is kept; an event of an older

@@ -53,6 +53,9 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 	case plan.Class == event.Pass:
 		p.pass(ctx, t, up)
 	default:
+		if p.config.Host == "preserve" {
+			plan.Intent.Host = string(in.Host())
+		}
 		x := &event.Exchange{Intent: plan.Intent, Credentials: credentials(requestHeaders{in, named}, plan.Credentials)}
 		if p.begin(ctx, x) {
 			p.write(ctx, t, up, x, plan.Judge)

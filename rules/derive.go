@@ -11,6 +11,8 @@ import (
 
 	"cmstap/event"
 	"cmstap/internal/expression"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Knows tells whether the dialect has the route of an intent, which may have
@@ -73,16 +75,23 @@ func (r *route) items(v *values) []any {
 	return items
 }
 
+// maxItems bounds what one answer may tell of.
+const maxItems = 10_000
+
 // itemsOf are the items of a list in a document. What is no list has none.
-func itemsOf(d expression.Document, path []string) ([]expression.Document, expression.State) {
+func itemsOf(d expression.Document, path []string) (items []expression.Document, state expression.State) {
 	raw, state := d.Lookup(path...)
-	var texts []json.RawMessage
-	if state != expression.Present || json.Unmarshal(raw, &texts) != nil {
+	if state != expression.Present || raw[0] != '[' {
 		return nil, state
 	}
-	items := make([]expression.Document, len(texts))
-	for i, text := range texts {
-		items[i] = whole(text)
+	list := jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	_, _ = list.ReadToken() // the bracket
+	for len(items) < maxItems && list.PeekKind() != ']' {
+		item, err := list.ReadValue()
+		if err != nil {
+			break // it can not be: the document is valid
+		}
+		items = append(items, whole(bytes.Clone(item)))
 	}
 	return items, state
 }
@@ -107,7 +116,9 @@ func (d *derivation) add(common map[string]any, item any) {
 	if x.Resolved {
 		e.Entity.Version = x.Version
 	}
-	follow(&e, d.links)
+	if follow(&e, d.links); x.Intent.Target != "" && e.Environment != "" { // an alias may have moved since
+		e.Alias, e.Target = e.Environment, x.Intent.Target
+	}
 	roots["set"], roots["type"], roots["entity"] = r.set, e.Type, document(e.Entity, "")
 	roots["time"] = timestamp(e.Time)
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment})

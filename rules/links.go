@@ -91,6 +91,7 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 		}
 		for _, item := range c.items(response) {
 			if link, ok := c.link(params, response, item); ok {
+				link.Time = x.Time
 				found = append(found, link)
 			}
 		}
