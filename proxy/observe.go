@@ -63,7 +63,9 @@ type observedBody struct {
 
 func (o *observedBody) Read(p []byte) (int, error) {
 	n, err := o.answerBody.Read(p)
-	_, _ = o.copied.Write(p[:n]) // never fails
+	if n > 0 { // after the end, it is read by another goroutine
+		_, _ = o.copied.Write(p[:n]) // never fails
+	}
 	if errors.Is(err, io.EOF) {
 		o.left.Do(func() { go o.end() }) // undoing the coding takes time, and a client waits
 	}
