@@ -87,7 +87,8 @@ type Program struct {
 	first *chain // what is evaluated first if that is a member chain, else nil
 	paths []string
 
-	source file.Source
+	source  file.Source
+	options Options
 }
 
 // Paths lists the paths that the program may read, sorted. A computed key is a star: payload.fields.*
