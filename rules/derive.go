@@ -122,20 +122,22 @@ func (d *derivation) add(common map[string]any, item any) {
 	roots["set"], roots["type"], roots["entity"] = r.set, e.Type, document(e.Entity, "")
 	roots["time"] = timestamp(e.Time)
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment})
-	for _, action := range r.happened(v.scope) {
-		d.finish(e, action, roots)
+	actions := r.happened(v.scope)
+	for _, action := range actions {
+		if len(actions) > 1 {
+			v = newValues(maps.Clone(roots))
+		}
+		d.finish(e, action, v)
 	}
 }
 
 // finish gives an event its action, its id, its payload and its native form.
-func (d *derivation) finish(e event.Event, action string, roots map[string]any) {
+func (d *derivation) finish(e event.Event, action string, v *values) {
 	e.Action = action
 	address := e.Address()
 	e.ID = event.NewID(d.x.Intent.ID, e.Topic(), address, d.before[action+" "+address])
 	d.before[action+" "+address]++
-	own := maps.Clone(roots)
-	own["action"], own["topic"], own["id"] = e.Action, e.Topic(), e.ID
-	v := newValues(own)
+	v.roots["action"], v.roots["topic"], v.roots["id"] = e.Action, e.Topic(), e.ID // nobody asked for them yet
 	d.fillPayload(&e, v)
 	e.Native = d.dialect.Native.fill(v)
 	d.events = append(d.events, e)

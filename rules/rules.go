@@ -57,8 +57,9 @@ func (d *Dialect) plan(head event.Head, body *event.Copy, links event.Links) eve
 		d.meant(&in)
 	}
 	in.path = resolveDots(in.path)
+	segments := countSegments(in.path)
 	for _, route := range d.routes[in.method] {
-		if !route.pattern.matches(in.path) {
+		if !route.pattern.mayMatch(segments) || !route.pattern.matches(in.path) {
 			continue
 		}
 		if route.body != nil && body == nil {

@@ -18,10 +18,6 @@ type template []part
 type part struct {
 	text    string
 	program *expression.Program
-	// root and path are set if the expression is nothing but a path: if the root
-	// is a document, its JSON is copied as it is.
-	root string
-	path []string
 }
 
 // values is what templates are filled from.
@@ -51,9 +47,7 @@ func compileTemplate(check setting.Check, path, source string, roots []string) t
 		if program == nil {
 			return nil
 		}
-		p := part{program: program}
-		p.root, p.path, _ = program.Path()
-		t = append(t, p)
+		t = append(t, part{program: program})
 		rest = after[length+1:]
 	}
 	return t
@@ -141,19 +135,7 @@ func (t template) json(v *values) (raw []byte, state expression.State, why strin
 		raw, _ = json.Marshal(text)
 		return raw, state, why
 	}
-	if document, ok := v.roots[t[0].root].(expression.Document); ok {
-		raw, state = document.Lookup(t[0].path...)
-		return raw, state, document.Why
-	}
-	result := t[0].program.Run(v.scope)
-	if result.State != expression.Present {
-		return nil, result.State, result.Detail
-	}
-	raw, err := json.Marshal(result.Value)
-	if err != nil {
-		return nil, expression.Failed, err.Error()
-	}
-	return raw, expression.Present, ""
+	return t[0].program.JSON(v.scope)
 }
 
 // node is a payload template: an object, a list, a template or a literal.
