@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"net/textproto"
 	"os"
 	"slices"
@@ -20,7 +21,7 @@ type explainCommand struct {
 	Path       string   `arg:"" help:"Its path, with the query if there is one."`
 	Header     []string `short:"H" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request."`
 	Request    string   `placeholder:"FILE" help:"The body of the request."`
-	Status     int      `help:"The status of the answer; without it, a success."`
+	Status     int      `default:"-1" help:"The status of the answer; 0 if there was none. Without it, a success."`
 	Response   string   `placeholder:"FILE" help:"The body of the answer. Without it, what only the answer tells is unknown."`
 	JSON       bool     `help:"Print JSON."`
 }
@@ -31,8 +32,8 @@ type explanation struct {
 	Class   string           `json:"class"` // pass, observe or write
 	Routes  []rules.Tried    `json:"routes,omitempty"`
 	Others  []string         `json:"other_methods,omitempty"` // of the path, if no route has it
-	Status  int              `json:"status,omitempty"`
-	Outcome string           `json:"outcome,omitempty"` // done, refused or unknown
+	Status  int              `json:"status,omitempty"`        // 0: there was none
+	Outcome string           `json:"outcome,omitempty"`       // done, refused or unknown
 	Learned []event.Link     `json:"learned,omitempty"`
 	Events  []explainedEvent `json:"events,omitempty"`
 }
@@ -75,11 +76,8 @@ func (c *explainCommand) explanation(r *rules.Rules, links event.Links) (*explan
 	if err != nil {
 		return nil, err
 	}
-	answer := event.Copy{Err: "explain was not given the answer (--response)"}
-	if c.Response != "" {
-		if answer, err = copyOf(c.Response); err != nil {
-			return nil, err
-		}
+	if len(body.Bytes) > event.MaxIdentify {
+		body = event.Copy{Err: "the request's body is larger than what is read of it"}
 	}
 	plan := r.Classify(head, links)
 	if plan.Body {
@@ -92,13 +90,18 @@ func (c *explainCommand) explanation(r *rules.Rules, links event.Links) (*explan
 	}
 	now := time.Now().UTC()
 	plan.Intent.ID, plan.Intent.Time = "explain", now
-	if e.Status = c.Status; e.Status == 0 {
+	if e.Status = c.Status; e.Status < 0 {
 		e.Status = r.UsualStatus(plan.Intent)
 	}
-	x := &event.Exchange{Intent: plan.Intent, Status: e.Status, Answer: answer, Time: now}
-	x.Outcome = map[event.Verdict]event.Outcome{
-		event.Doubt: event.Unknown, event.Accepted: event.Done, event.Rejected: event.Refused,
-	}[plan.Judge.Judge(e.Status)]
+	x := &event.Exchange{Intent: plan.Intent, Status: e.Status, Time: now}
+	if x.Answer, err = c.answer(e.Status); err != nil {
+		return nil, err
+	}
+	if e.Status > 0 {
+		x.Outcome = map[event.Verdict]event.Outcome{
+			event.Doubt: event.Unknown, event.Accepted: event.Done, event.Rejected: event.Refused,
+		}[plan.Judge.Judge(e.Status)]
+	}
 	e.Outcome = x.Outcome.String()
 	e.Learned = r.Learn(x)
 	if plan.Class != event.Write || x.Outcome == event.Refused {
@@ -108,6 +111,14 @@ func (c *explainCommand) explanation(r *rules.Rules, links event.Links) (*explan
 		e.Events = append(e.Events, explainedEvent{one, one.Payload, r.Explain(&one)})
 	}
 	return e, nil
+}
+
+// answer is the body of the answer, as far as it is known.
+func (c *explainCommand) answer(status int) (event.Copy, error) {
+	if c.Response == "" && status != http.StatusNoContent {
+		return event.Copy{Err: "explain was not given the answer (--response)"}, nil
+	}
+	return copyOf(c.Response)
 }
 
 // head is the head of the request that the flags describe.
@@ -152,7 +163,7 @@ func (e *explanation) print(out io.Writer) error {
 		fmt.Fprintf(&b, "  no route of the dialect has this method and path%s\n", either(len(e.Others) > 0, "; the path has "+strings.Join(e.Others, ", "), ""))
 	}
 	if e.Outcome != "" {
-		fmt.Fprintf(&b, "status %d: %s\n", e.Status, map[string]string{
+		fmt.Fprintf(&b, "%s: %s\n", either(e.Status > 0, fmt.Sprint("status ", e.Status), "no answer"), map[string]string{
 			"done": "it happened", "refused": "it did not happen",
 			"unknown": "nobody knows; the entity is read if the dialect has a check, and then the event goes out unconfirmed",
 		}[e.Outcome])

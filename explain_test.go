@@ -15,6 +15,7 @@ func explain(t *testing.T, config string, args ...string) (code int, stdout, std
 	folder := t.TempDir()
 	for name, text := range map[string]string{
 		"cmstap.yaml": config, "entry.json": `{"sys":{"id":"x","version":5,"contentType":{"sys":{"id":"page"}}},"fields":{"n":1}}`, "list.json": `{"ids":["a","b"]}`,
+		"large.json": `{"ids":["` + strings.Repeat("a", 300_000) + `"]}`,
 	} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -57,6 +58,8 @@ func TestExplain(t *testing.T) {
 	check("PUT /spaces/s/entries/x", `webhook posts: undecided, so it is called: payload.sys.contentType.sys.id: explain was not given the answer`, `is unknown`)
 	check("--status 409 PUT /spaces/s/entries/x", "status 409: it did not happen\n")
 	check("--status 502 PUT /spaces/s/entries/x", "nobody knows", "event Entry.create")
+	check("--status 0 DELETE /spaces/s/entries/x", "no answer: nobody knows", "event Entry.delete")
+	check("DELETE /spaces/s/entries/x", "the answer has no body")
 	check("GET /spaces/s/entries/x", "passed on: it makes no event\n", "the path has DELETE, PATCH, PUT\n")
 	check("GET /elsewhere", "no route of the dialect has this method and path\n")
 	check("-HX-Contentful-Validate-Only:true PUT /spaces/s/entries/x", `it changes nothing: header.validate_only == "true"`)
@@ -100,6 +103,9 @@ routes:
 	if _, stdout, _ := explain(t, config, "--request", "list.json", "POST", "/posts/delete"); strings.Count(stdout, "event Post.delete") != 2 {
 		t.Error(stdout)
 	}
+	if _, stdout, _ := explain(t, config, "--request", "large.json", "POST", "/posts/delete"); !strings.Contains(stdout, "its condition can not be decided (len(body.ids) > 0): the request's body is larger") {
+		t.Error(stdout)
+	}
 	if _, stdout, _ := explain(t, config, "POST", "/posts/delete"); !strings.Contains(stdout, "not this one: its condition is not true: len(body.ids) > 0") {
 		t.Error(stdout)
 	}
@@ -115,7 +121,7 @@ func TestExplainMistakes(t *testing.T) {
 	}
 	check(`the path must start with a slash, not "x"`, "PUT", "x")
 	check(`want a header as 'Name: value', not "x"`, "-H", "x", "PUT", "/x")
-	check("the body can not be read", "--response", "nowhere.json", "PUT", "/x")
+	check("the body can not be read", "--response", "nowhere.json", "PUT", "/spaces/s/entries/x")
 }
 
 // TestCheckDialect checks a dialect's file alone.

@@ -42,6 +42,10 @@ type Plan struct {
 	Credentials []string
 }
 
+// MaxIdentify bounds what is read of a request's body to know what it means, in
+// bytes.
+const MaxIdentify = 256 << 10
+
 // Judge tells what an answer's status means for a write. It never looks at
 // bodies.
 type Judge interface{ Judge(status int) Verdict }

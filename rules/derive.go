@@ -50,39 +50,34 @@ type derivation struct {
 	events   []event.Event
 }
 
-// items are what the route makes an event of each: the items of its list; if
-// that was not seen, one that is unknown; without a list, one that is nil.
+// items are what the route makes an event of each: the items of its list, or what
+// stands in the place of one. If nobody knows what that was, there is one item
+// that is unknown; without a list, one that is nil.
 func (r *route) items(v *values) []any {
 	if r.each == nil {
 		return []any{nil}
 	}
-	if response, isDocument := v.roots["response"].(expression.Document); isDocument && r.eachPath != nil {
-		documents, state := itemsOf(response, r.eachPath)
-		if state == expression.Unknown {
-			return []any{expression.Document{Why: response.Why}}
-		}
-		items := make([]any, len(documents))
-		for i, document := range documents {
-			items[i] = document
-		}
-		return items
+	raw, state, why := r.each.JSON(v.scope)
+	switch state {
+	case expression.Present:
+		return itemsOf(raw)
+	case expression.Unknown:
+		return []any{expression.Document{Why: why}}
+	default:
+		return []any{expression.Document{Why: "each is " + state.String() + ": " + why}}
 	}
-	result := r.each.Run(v.scope)
-	if result.State == expression.Unknown {
-		return []any{expression.Document{Why: result.Detail}}
-	}
-	items, _ := result.Value.([]any)
-	return items
 }
 
 // maxItems bounds what one answer may tell of.
 const maxItems = 10_000
 
-// itemsOf are the items of a list in a document. What is no list has none.
-func itemsOf(d expression.Document, path []string) (items []expression.Document, state expression.State) {
-	raw, state := d.Lookup(path...)
-	if state != expression.Present || raw[0] != '[' {
-		return nil, state
+// itemsOf are the items of a list, or the value itself; null has none.
+func itemsOf(raw []byte) (items []any) {
+	switch {
+	case string(raw) == "null":
+		return nil
+	case raw[0] != '[':
+		return []any{whole(raw)}
 	}
 	list := jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	_, _ = list.ReadToken() // the bracket
@@ -93,7 +88,7 @@ func itemsOf(d expression.Document, path []string) (items []expression.Document,
 		}
 		items = append(items, whole(bytes.Clone(item)))
 	}
-	return items, state
+	return items
 }
 
 // add makes the events of one item: first who and what, then what follows from
@@ -201,9 +196,12 @@ func (d *derivation) fillPayload(e *event.Event, v *values) {
 		}
 		n = d.dialect.payloads["identity"]
 	}
-	if n != nil {
-		e.Payload, _ = n.fill(nil, v, &e.Partial)
+	payload, ok := n.fillOrNot(v, &e.Partial)
+	if !ok { // a payload that is nothing but an expression without a value
+		e.Partial = cmp.Or(e.Partial, "the payload has no value")
+		payload, _ = d.dialect.payloads["identity"].fillOrNot(v, &e.Partial)
 	}
+	e.Payload = payload
 }
 
 // content is the item, if there is a list, or the answer. Without it, partial
@@ -212,8 +210,8 @@ func (d *derivation) content(item any) (content []byte, partial string) {
 	if item == nil {
 		return d.response.JSON, d.response.Why
 	}
-	document, _ := item.(expression.Document)
-	if bytes.HasPrefix(bytes.TrimLeft(document.JSON, " \t\r\n"), []byte("{")) {
+	document := item.(expression.Document)
+	if d.route.each.Reads("response") && bytes.HasPrefix(bytes.TrimLeft(document.JSON, " \t\r\n"), []byte("{")) {
 		return document.JSON, ""
 	}
 	return nil, cmp.Or(document.Why, "only what names it was seen")

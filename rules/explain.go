@@ -33,7 +33,7 @@ func (r *Rules) Tried(head event.Head, body event.Copy) (tried []Tried, others [
 			tried = append(tried, Tried{route.name, "not this one: its condition is not true: " + route.when.String()})
 			continue
 		case plan.Class == event.Write:
-			tried = append(tried, Tried{route.name, "write"})
+			tried = append(tried, Tried{route.name, "write" + route.undecided(plan.Intent)})
 		case route.pass:
 			tried = append(tried, Tried{route.name, "it changes nothing (pass)"})
 		default:
@@ -48,6 +48,15 @@ func (r *Rules) Tried(head event.Head, body event.Copy) (tried []Tried, others [
 	}
 	slices.Sort(others)
 	return tried, others
+}
+
+// undecided says that a route took a write because its condition could not be
+// decided.
+func (r *route) undecided(intent *event.Intent) string {
+	if r.when == nil || intent.BodyUnseen == "" || !r.when.Reads("body") {
+		return ""
+	}
+	return ", because its condition can not be decided (" + r.when.String() + "): " + intent.BodyUnseen
 }
 
 // UsualStatus is the first status by which the route of an intent succeeds.

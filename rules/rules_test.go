@@ -550,7 +550,7 @@ func TestDialectMistakes(t *testing.T) {
 	check("name: a\nroutes:\n  w:\n  - {on: post, action: b}",
 		`d.yaml:4: routes.w[0].on: want a method and what follows the path, for example PUT /{id}, not "post"`)
 	check("name: a\nroutes:\n  w:\n  - {on: POST, success: [201]}", `d.yaml:4: routes.w[0]: name the action, or a list of actions; or say pass: true if nothing changes`)
-	check("name: a\npayloads:\n  p:\n    a: ${type", `d.yaml:4: payloads.p.a: in "${type": a ${ has no closing brace`)
+	check("name: a\npayloads:\n  p:\n    a: ${type", `d.yaml:4: payloads.p.a: in "${type": a ${ has no closing brace; if the text goes on after a #, put it in quotes`)
 	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, set, type, action, topic, space, environment, entity, time, id`)
 	credential := func(header string) {
 		t.Helper()

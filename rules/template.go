@@ -40,7 +40,7 @@ func compileTemplate(check setting.Check, path, source string, roots []string) t
 		}
 		length := expressionLength(after)
 		if length < 0 {
-			check.Add(path, "in %q: a ${ has no closing brace", source)
+			check.Add(path, "in %q: a ${ has no closing brace; if the text goes on after a #, put it in quotes", source)
 			return nil
 		}
 		program := compile(check, path, after[:length], roots, false)
@@ -180,6 +180,15 @@ func compileField(check setting.Check, f setting.Field) child {
 		c.name, _ = json.Marshal(f.Name)
 	}
 	return c
+}
+
+// fillOrNot is fill for a node that may not be there; then it gives nothing.
+func (n *node) fillOrNot(v *values, unseen *string) (payload []byte, ok bool) {
+	if n == nil {
+		return nil, true
+	}
+	payload, ok = n.fill(nil, v, unseen)
+	return payload, ok
 }
 
 // fill appends the node's JSON. What is missing is left out; the first thing
