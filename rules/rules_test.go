@@ -384,9 +384,15 @@ func TestEvent(t *testing.T) {
 	if doubtful.Confirmed || doubtful.Entity.ID != "x" || doubtful.Entity.Version != 0 || strings.Contains(string(doubtful.Payload), "Error") {
 		t.Errorf("an error was taken for the entity: %+v %s", doubtful, doubtful.Payload)
 	}
-	broken := derive("PUT", "/spaces/s/entries/x", nil, 200, `{"sys":`)
-	if broken.PayloadError == "" || broken.Entity.ID != "x" || !json.Valid(broken.Payload) {
-		t.Errorf("got %+v", broken)
+	for answer, problem := range map[string]string{
+		`{"sys":`: "the answer is not JSON", `<html>`: "the answer is not JSON", "{\"a\":\"\xff\"}": "the answer is not JSON",
+		`{"sys":{"id":"y","version":9},"sys":{}}`:                           "the answer has a key twice",
+		strings.Repeat(`{"a":`, 20_000) + "1" + strings.Repeat("}", 20_000): "the answer is nested too deeply",
+	} {
+		broken := derive("PUT", "/spaces/s/entries/x", nil, 200, answer)
+		if broken.PayloadError != problem || broken.Entity.ID != "x" || broken.Entity.Version != 0 || !json.Valid(broken.Payload) || !broken.Confirmed {
+			t.Errorf("%.50s: got %+v", answer, broken)
+		}
 	}
 	created := derive("POST", "/spaces/s/entries", nil, 0, "")
 	if created.Entity.ID != "" || !json.Valid(created.Payload) {
