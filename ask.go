@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"path"
 	"runtime/debug"
 	"time"
 
@@ -20,6 +24,10 @@ func (t *tap) Askable(x *event.Exchange) bool {
 
 // Ask implements resolve.Tap: it reads the entity and compares it with the
 // intent. Without credentials it uses recovery.token.
+//
+// That an entity is not there is what the CMS also says to who may not see it.
+// It is believed if the writer is told so, and the token if it may read the list
+// that the entity would be in.
 func (t *tap) Ask(ctx context.Context, x *event.Exchange, with event.Credentials) (verdict event.Verdict, done *event.Exchange) {
 	defer func() {
 		if fault := recover(); fault != nil { // it stays in doubt
@@ -27,10 +35,14 @@ func (t *tap) Ask(ctx context.Context, x *event.Exchange, with event.Credentials
 			verdict, done = event.Doubt, x
 		}
 	}()
+	own := len(with) > 0 && maps.Equal(with, x.Credentials)
 	if len(with) == 0 {
 		with = t.token
 	}
-	finding, err := t.find(ctx, x, with)
+	if len(with) == 0 {
+		return event.Doubt, x
+	}
+	finding, err := t.find(ctx, x, with, own)
 	fields := []any{"method", x.Intent.Method, "path", x.Intent.Path, "request", x.Intent.ID}
 	if err != nil {
 		t.log.Info("asked", append(fields, "result", "unknown", "error", err)...)
@@ -42,19 +54,55 @@ func (t *tap) Ask(ctx context.Context, x *event.Exchange, with event.Credentials
 	return verdict, done
 }
 
-// find reads the entity that a write is about.
-func (t *tap) find(ctx context.Context, x *event.Exchange, with event.Credentials) (event.Finding, error) {
+// Reasons why an entity can not tell what became of a write.
+var (
+	errMoved    = errors.New("its environment is another one now")
+	errUnderWay = errors.New("another write to it is under way")
+	errHidden   = errors.New("it is not there, or may not be seen")
+)
+
+// find reads the entity that a write is about. Own says that it is asked for
+// with the credentials of the writer.
+func (t *tap) find(ctx context.Context, x *event.Exchange, with event.Credentials, own bool) (event.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, askBound)
 	defer cancel()
-	path, _ := t.rules.Question(x.Intent)
-	fetched, err := t.fetch(ctx, path, with)
+	intent := x.Intent
+	if t.rules.Key(intent, t.outbox.Links()) != intent.Entity {
+		return event.Finding{}, errMoved
+	}
+	if t.underWay.any(intent) {
+		return event.Finding{}, errUnderWay
+	}
+	last, err := t.outbox.Last(ctx, intent.Entity)
 	if err != nil {
 		return event.Finding{}, err
 	}
+	question, _ := t.rules.Question(intent)
+	fetched, err := t.fetch(ctx, intent.Host, question, with)
+	if err != nil {
+		return event.Finding{}, err
+	}
+	if fetched.Status == http.StatusNotFound && !own {
+		if list, err := t.fetch(ctx, intent.Host, path.Dir(question), with); err != nil || list.Status != http.StatusOK || !maps.Equal(with, t.token) {
+			return event.Finding{}, errors.Join(errHidden, err)
+		}
+	}
 	finding := event.Finding{Status: fetched.Status, Entity: fetched.Body}
 	if !fetched.Date.IsZero() {
-		finding.Began = fetched.Date.Add(-time.Since(x.Intent.Time))
+		finding.Began = fetched.Date.Add(-since(intent.Time) - clockSlack)
 	}
-	finding.Seen, err = t.outbox.Seen(ctx, x.Intent.Entity)
+	if finding.Last, err = t.outbox.Last(ctx, intent.Entity); err == nil && (finding.Last != last || t.underWay.any(intent)) {
+		err = errUnderWay
+	}
 	return finding, err
+}
+
+// clockSlack is how far the clocks of the CMS may be apart: that of its answers
+// and that of its entities.
+const clockSlack = 2 * time.Second
+
+// since is how long ago it was, by the clock that says more: the one that stands
+// still while the machine sleeps, or the one that may have been set.
+func since(at time.Time) time.Duration {
+	return max(time.Since(at), time.Now().Round(0).Sub(at.Round(0)))
 }

@@ -16,8 +16,11 @@ import (
 
 // check says what run would make of the config: the error is what it would
 // refuse, the warnings go to stderr. It writes nothing, and answers nobody.
-func (c *runCommand) check(stdout, stderr io.Writer) error {
-	config, err := loadConfig(c.Config, c, (*Config).tryMachine)
+func (c *checkCommand) check(stdout, stderr io.Writer) error {
+	if c.Dialect != "" {
+		return checkDialect(c.Dialect, stdout)
+	}
+	config, err := loadConfig(c.Config, &c.runCommand, (*Config).tryMachine)
 	if config != nil {
 		for _, warning := range config.warnings {
 			fmt.Fprintf(stderr, "warning: %v\n", warning)

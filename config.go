@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -58,6 +59,9 @@ func defaultConfig() *Config {
 // loadConfig reads and checks the config file; flags win over it. The error
 // lists every mistake, also those that more checks find.
 func loadConfig(file string, flags *runCommand, more ...func(*Config, setting.Check)) (*Config, error) {
+	if file == "" {
+		return nil, errors.New("name the config file: -c cmstap.yaml")
+	}
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("the config can not be read: %w", err)

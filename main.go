@@ -39,14 +39,15 @@ func main() {
 
 // commands are the commands and flags.
 type commands struct {
-	Run     runCommand  `cmd:"" help:"Stand in front of a CMS and deliver webhooks."`
-	Check   runCommand  `cmd:"" help:"Say what run would refuse and what looks wrong, and change nothing."`
-	Demo    demoCommand `cmd:"" help:"Play an editorial story against a sample CMS and show the webhooks that follow."`
-	Version struct{}    `cmd:"" help:"Print the version."`
+	Run     runCommand     `cmd:"" help:"Stand in front of a CMS and deliver webhooks."`
+	Check   checkCommand   `cmd:"" help:"Say what run would refuse and what looks wrong, and change nothing."`
+	Explain explainCommand `cmd:"" help:"Say what would become of a request: its route, its events, and who gets them."`
+	Demo    demoCommand    `cmd:"" help:"Play an editorial story against a sample CMS and show the webhooks that follow."`
+	Version struct{}       `cmd:"" help:"Print the version."`
 }
 
 type runCommand struct {
-	Config   string `short:"c" required:"" placeholder:"FILE" help:"The config file."`
+	Config   string `short:"c" placeholder:"FILE" help:"The config file."`
 	Listen   string `placeholder:"HOST:PORT" help:"Wins over proxy.listen."`
 	Upstream string `placeholder:"URL" help:"Wins over proxy.upstream."`
 	Data     string `placeholder:"FOLDER" help:"Wins over outbox.path."`
@@ -76,6 +77,8 @@ func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, st
 			err = c.Run.run(ctx, hangup, stderr)
 		case "check":
 			err = c.Check.check(stdout, stderr)
+		case "explain <method> <path>":
+			err = c.Explain.explain(stdout)
 		case "demo":
 			err = c.Demo.run(ctx, stdout)
 		case "version":
@@ -87,6 +90,12 @@ func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, st
 		return 1
 	}
 	return 0
+}
+
+// checkCommand checks a config, or a dialect alone.
+type checkCommand struct {
+	runCommand `embed:""`
+	Dialect    string `placeholder:"FILE" help:"Check a dialect's file instead of a config."`
 }
 
 // run serves until ctx ends.

@@ -31,6 +31,12 @@ const doubtfulEntry = "/spaces/s/environments/master/entries/x"
 // newDoubtful starts one with an entry of version 1.
 func newDoubtful(t *testing.T, program, settings string) *doubtful {
 	t.Helper()
+	return newDoubtfulBehind(t, program, settings, func(next http.Handler) http.Handler { return next })
+}
+
+// newDoubtfulBehind starts one whose CMS is behind something else.
+func newDoubtfulBehind(t *testing.T, program, settings string, wrap func(http.Handler) http.Handler) *doubtful {
+	t.Helper()
 	d := &doubtful{receiver: demo.NewReceiver(demo.ReceiverOptions{}), reached: make(chan bool, 100)}
 	d.api = demo.NewContentAPI(demo.ContentAPIOptions{
 		Before: func(r *http.Request) demo.Fault {
@@ -42,12 +48,12 @@ func newDoubtful(t *testing.T, program, settings string) *doubtful {
 		After: func(demo.Write) demo.Fault { d.reached <- true; return demo.Fault(d.after.Swap(0)) },
 	})
 	d.config = fmt.Sprintf(`
-proxy: { listen: "127.0.0.1:0", upstream: %q, answer_timeout: 300ms }
+proxy: { listen: "127.0.0.1:0", upstream: %q, answer_timeout: 300ms, host: preserve }
 outbox: { path: %q }
 admin: { listen: "" }
 webhooks: [{ name: all, url: %q, topics: ["Entry.*"] }]
 %s
-`, serve(t, d.api).URL, t.TempDir(), serve(t, d.receiver).URL, settings)
+`, serve(t, wrap(d.api)).URL, t.TempDir(), serve(t, d.receiver).URL, settings)
 	d.process = start(t, program, d.config)
 	d.ask(t, "PUT", "/spaces/s/environments/master/content_types/post", `{"name":"x","fields":[]}`, 201, "")
 	d.ask(t, "PUT", doubtfulEntry, `{"fields":{}}`, 201, "")

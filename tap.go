@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"cmstap/event"
@@ -32,11 +31,11 @@ type tap struct {
 	rules      *rules.Rules
 	outbox     *outbox.Outbox
 	resolver   *resolve.Resolver
-	fetch      func(ctx context.Context, path string, headers map[string]string) (proxy.Fetched, error)
+	fetch      func(ctx context.Context, host, path string, headers map[string]string) (proxy.Fetched, error)
 	token      event.Credentials // what recovery.token stands for
 	log        *slog.Logger
 	bestEffort bool
-	retargeted atomic.Int64 // when a write last changed an alias: nanoseconds since 1970
+	underWay   underWay
 }
 
 // Classify implements proxy.Tap.
@@ -58,10 +57,11 @@ func (t *tap) Begin(x *event.Exchange) error {
 	intent.ID, intent.Time = id.String(), time.Now().UTC()
 	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
 	defer cancel()
-	err = t.outbox.Begin(ctx, intent)
-	if err == nil {
+	t.underWay.enter(intent)
+	if err = t.outbox.Begin(ctx, intent); err == nil {
 		return nil
 	}
+	t.underWay.leave(intent)
 	if t.bestEffort {
 		intent.Unrecorded = true
 		t.gap(intent, err, "the write passes without a record (proxy.durability: best_effort); its event is lost if cmstap stops now")
@@ -86,6 +86,7 @@ func (t *tap) recall(x *event.Exchange) {
 // resolver's.
 func (t *tap) Finish(x *event.Exchange) {
 	if x.Outcome == event.Unknown {
+		t.underWay.leave(x.Intent)
 		t.resolver.Add(x)
 		return
 	}
@@ -104,9 +105,6 @@ func (t *tap) Finish(x *event.Exchange) {
 
 // Observe implements proxy.Tap.
 func (t *tap) Observe(x *event.Exchange) {
-	if x.Intent.Time.UnixNano() < t.retargeted.Load() {
-		return // it may tell of the time before
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
 	defer cancel()
 	if err := t.outbox.Learn(ctx, t.rules.Learn(x)); err != nil {
@@ -116,7 +114,16 @@ func (t *tap) Observe(x *event.Exchange) {
 
 // Settle implements resolve.Tap: it stores how a write ended, without an event
 // or with what it made.
-func (t *tap) Settle(ctx context.Context, x *event.Exchange) error {
+func (t *tap) Settle(ctx context.Context, x *event.Exchange) (err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.log.Error("panic", "during", "storing how a write ended", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
+			err = errors.New("a fault in cmstap, see the log")
+		}
+		if err == nil {
+			t.underWay.leave(x.Intent)
+		}
+	}()
 	switch x.Outcome {
 	case event.NotSent, event.Cut, event.Refused:
 		return t.outbox.Drop(ctx, x.Intent.ID)
@@ -137,11 +144,7 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	for _, e := range t.derive(x) {
 		captured = append(captured, t.match(e))
 	}
-	learned := t.rules.Learn(x)
-	if len(learned) > 0 {
-		t.retargeted.Store(time.Now().UnixNano())
-	}
-	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, learned); err != nil {
+	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.rules.Learn(x)); err != nil {
 		return err
 	}
 	if !t.rules.Knows(x.Intent) {

@@ -42,6 +42,10 @@ type Plan struct {
 	Credentials []string
 }
 
+// MaxIdentify bounds what is read of a request's body to know what it means, in
+// bytes.
+const MaxIdentify = 256 << 10
+
 // Judge tells what an answer's status means for a write. It never looks at
 // bodies.
 type Judge interface{ Judge(status int) Verdict }
@@ -68,8 +72,13 @@ type Intent struct {
 	// Entity is the entity's Key as far as the head gives it; "" if the CMS
 	// chooses the id.
 	Entity string `json:"entity,omitempty"`
-	// Seen is the version of the entity's last event; 0 if there is none.
-	Seen int64 `json:"seen,omitempty"`
+	// Target is the environment that the one of the path led to, if that was
+	// known to be an alias.
+	Target string `json:"target,omitempty"`
+	// Host is the host that the caller addressed, where the CMS gets that one.
+	Host string `json:"host,omitempty"`
+	// Last is what was known of the entity's last event.
+	Last Last `json:"last,omitzero"`
 	// Headers holds the request headers that the dialect asks for, by the
 	// names it gives them ("version"); never a credential.
 	Headers map[string]string `json:"headers,omitempty"`
@@ -131,8 +140,14 @@ type Finding struct {
 	// Began is when the write began by the CMS's clock, or a little earlier;
 	// zero if that is not known.
 	Began time.Time
-	// Seen is the version of the last event of the entity; 0 if there is none.
-	Seen int64
+	// Last is what is known of the entity's last event now.
+	Last Last
+}
+
+// Last is what is kept of an entity's events.
+type Last struct {
+	Version int64 `json:"v"` // of the last one; 0 if there is none
+	Count   int64 `json:"n"` // the versions that had an event, since the first
 }
 
 // Credentials are headers that must not be kept on disk or shown.

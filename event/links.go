@@ -1,6 +1,9 @@
 package event
 
-import "maps"
+import (
+	"maps"
+	"time"
+)
 
 // Place is an environment of a space, or an alias that leads to one.
 type Place struct{ Space, Name string }
@@ -15,6 +18,9 @@ type Link struct {
 	Space  string `json:"space"`
 	Alias  string `json:"alias"`
 	Target string `json:"target,omitempty"`
+	// Time is when the answer was true, as far as that is known; UTC. What is
+	// older than what is known teaches nothing.
+	Time time.Time `json:"time,omitzero"`
 }
 
 // Place is the place that the link is about.

@@ -57,11 +57,10 @@ func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.C
 	if err := o.knowsAll(captured); err != nil {
 		return err
 	}
-	news, err := o.prepare(ctx, learned)
-	if err != nil {
+	if err := o.forgetOld(ctx, learned); err != nil {
 		return err
 	}
-	end := func(b *batch) { b.learn(news); b.endIntent(intentID) }
+	end := func(b *batch) { b.learn(learned); b.endIntent(intentID) }
 	records := pack(captured)
 	keys, bytes := measure(records)
 	if keys <= maxKeys && bytes <= pieceSize {

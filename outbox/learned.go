@@ -10,9 +10,13 @@ import (
 
 // state is what is kept of an entity's last event.
 type state struct {
-	Version int64  `json:"v"`
-	Seq     uint64 `json:"seq"`
+	event.Last
+	Seq uint64 `json:"seq"`
 }
+
+// maxStateKey bounds the keys of states; of an entity with a longer one no
+// state is kept. Badger's keys have 65,000 bytes.
+const maxStateKey = 4 << 10
 
 // Links returns what is known of aliases.
 func (o *Outbox) Links() event.Links { return *o.links.Load() }
@@ -33,23 +37,21 @@ func (o *Outbox) loadLinks(txn *badger.Txn) error {
 
 // Learn stores what an answer told about aliases, if that is news.
 func (o *Outbox) Learn(ctx context.Context, learned []event.Link) error {
-	news, err := o.prepare(ctx, learned)
-	if err != nil || len(news) == 0 {
+	if err := o.forgetOld(ctx, learned); err != nil || len(o.Links().News(learned)) == 0 {
 		return err
 	}
-	return o.submit(ctx, func(b *batch) { b.learn(news) })
+	return o.submit(ctx, func(b *batch) { b.learn(learned) })
 }
 
-// prepare returns the news among what was learned, and drops the states that
-// are stored under those aliases: they were another environment's.
-func (o *Outbox) prepare(ctx context.Context, learned []event.Link) ([]event.Link, error) {
-	news := o.Links().News(learned)
-	for _, link := range news {
+// forgetOld drops the states that are stored under aliases which lead elsewhere
+// now: they were another environment's.
+func (o *Outbox) forgetOld(ctx context.Context, learned []event.Link) error {
+	for _, link := range o.Links().News(learned) {
 		if err := o.forget(ctx, stateKey(event.KeysOf(link.Place()))); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return news, nil
+	return nil
 }
 
 // forget drops the states whose keys have the prefix, some at a time.
@@ -70,9 +72,16 @@ func (o *Outbox) forget(ctx context.Context, prefix []byte) error {
 	}
 }
 
-func (b *batch) learn(news []event.Link) {
-	for _, link := range news {
+// learn stores what says something else than what is known, and is not older.
+func (b *batch) learn(learned []event.Link) {
+	var news []event.Link
+	for _, link := range b.o.Links().News(learned) {
+		var known event.Link
+		if text, found := b.get(linkKey(link.Place())); found && decode(text, &known) == nil && known.Time.After(link.Time) {
+			continue
+		}
 		b.set(linkKey(link.Place()), encode(link))
+		news = append(news, link)
 	}
 	if len(news) > 0 {
 		b.after = append(b.after, func() {
@@ -85,19 +94,21 @@ func (b *batch) learn(news []event.Link) {
 	}
 }
 
-// Seen returns the version that the last event of an entity had; 0 if there is
-// none, or it had none. The committer reads it: Badger keeps all others waiting
-// while a commit hangs.
-func (o *Outbox) Seen(ctx context.Context, entityKey string) (version int64, err error) {
-	var found int64
-	if err := o.submit(ctx, func(b *batch) { found = b.stateOf(entityKey).Version }); err != nil {
-		return 0, err
+// Last returns what is known of an entity's last event. The committer reads it:
+// Badger keeps all others waiting while a commit hangs.
+func (o *Outbox) Last(ctx context.Context, entityKey string) (event.Last, error) {
+	var found event.Last
+	if err := o.submit(ctx, func(b *batch) { found = b.stateOf(entityKey).Last }); err != nil {
+		return event.Last{}, err
 	}
 	return found, nil
 }
 
 // stateOf returns what is kept of an entity; nothing if that is damaged.
 func (b *batch) stateOf(entityKey string) (last state) {
+	if len(entityKey) > maxStateKey {
+		return state{}
+	}
 	if text, found := b.get(stateKey(entityKey)); !found || decode(text, &last) != nil {
 		return state{}
 	}
@@ -105,18 +116,23 @@ func (b *batch) stateOf(entityKey string) (last state) {
 }
 
 // remember keeps an event's version as its entity's, and tells whether a newer
-// one was known. What is unconfirmed changes nothing.
+// one was known. What is unconfirmed changes nothing. A first version after
+// later ones is late, or another entity of that id: nothing is known then.
 func (b *batch) remember(e *event.Event, seq uint64) (late bool) {
 	key, last := stateKey(e.Key()), b.stateOf(e.Key())
-	late = e.Entity.Version > 0 && e.Entity.Version < last.Version
+	version := e.Entity.Version
+	late = version > 0 && version < last.Version
 	switch {
-	case !e.Confirmed || late:
-	case e.Gone:
+	case !e.Confirmed || len(e.Key()) > maxStateKey:
+	case e.Gone, late && version == 1:
 		if last.Seq > 0 {
 			b.delete(key)
 		}
-	case e.Entity.Version > 0:
-		b.set(key, encode(state{e.Entity.Version, seq}))
+	case version > 0:
+		if version != last.Version {
+			last.Count++
+		}
+		b.set(key, encode(state{event.Last{Version: max(version, last.Version), Count: last.Count}, seq}))
 	}
 	return late
 }

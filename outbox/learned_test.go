@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -17,9 +18,9 @@ func version(entity string, n int, version int64) event.Event {
 
 func (s *store) seen(e event.Event) int64 {
 	s.t.Helper()
-	version, err := s.Seen(s.t.Context(), e.Key())
+	last, err := s.Last(s.t.Context(), e.Key())
 	s.must(err)
-	return version
+	return last.Version
 }
 
 // TestSeen: the version of an entity's last event is kept; an event of an older
@@ -65,6 +66,29 @@ func TestSeen(t *testing.T) {
 		t.Error("another entity of that id starts with a late event")
 	}
 
+	// A first version after later ones is another entity's, or late: who knows.
+	s.commit("i", version("x", 8, 7), version("x", 9, 1))
+	want(x, 0)
+	s.commit("i", version("x", 10, 2))
+	want(x, 2)
+
+	// Each version is counted once.
+	count := func() int64 {
+		last, err := s.Last(t.Context(), x.Key())
+		s.must(err)
+		return last.Count
+	}
+	before := count()
+	s.commit("i", version("x", 11, 3), version("x", 12, 3), version("x", 13, 5), version("x", 14, 4))
+	if want(x, 5); count() != before+3 {
+		t.Errorf("%d versions were counted", count()-before)
+	}
+
+	// Of an entity with an endless id nothing is kept.
+	endless := version(strings.Repeat("x", 70_000), 15, 4)
+	s.commit("i", endless)
+	want(endless, 0)
+
 	// It goes with its event.
 	s.drain("a")
 	s.must(s.Maintain(s.clock.now().Add(8 * 24 * time.Hour)))
@@ -108,6 +132,18 @@ func TestLinks(t *testing.T) {
 		t.Errorf("left: %v", tags)
 	}
 	now := event.Links{master: "live", other: ""}
+	want(now)
+
+	// What is older than what is known teaches nothing.
+	at := func(second int, target string) []event.Link {
+		return []event.Link{{Space: "s", Alias: "master", Target: target, Time: s.clock.now().Add(time.Duration(second) * time.Second)}}
+	}
+	s.must(s.Learn(t.Context(), at(10, "next")))
+	s.must(s.Learn(t.Context(), at(5, "live")))
+	now[master] = "next"
+	want(now)
+	s.must(s.Learn(t.Context(), at(11, "live")))
+	now[master] = "live"
 	want(now)
 	s.reopen()
 	want(now)

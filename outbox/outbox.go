@@ -138,6 +138,7 @@ type Outbox struct {
 	commits  uint64 // transactions ever made
 	saved    watermark
 	unsaved  bool // the watermark could not be written
+	saidLost bool // that transactions are missing
 
 	hooks  map[string]*queue // every webhook that has a number, those that the config no longer has too
 	closed sync.Once
@@ -416,10 +417,10 @@ func (o *Outbox) sayParked(names []string) error {
 	})
 }
 
-// Begin makes an intent durable and notes in it the version of the entity's
-// last event. After an error, of ctx too, it may be stored
-// all the same: Drop it, and begin again with a new id. ErrFull means that too
-// many are open, ErrNoSpace that the disk is too full; nothing was stored then.
+// Begin makes an intent durable and notes in it what is known of the entity's
+// last event. After an error, of ctx too, it may be stored all the same: Drop
+// it, and begin again with a new id. ErrFull means that too many are open,
+// ErrNoSpace that the disk is too full; nothing was stored then.
 func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
 	if err := o.guard.begins(); err != nil {
 		return err // at once, even if the committer is held up
@@ -430,12 +431,12 @@ func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
 	stored := *intent // the committer may come to it after the caller left
 	err := o.submit(ctx, func(b *batch) {
 		b.fail(o.guard.begins()) // as the disk is now
-		stored.Seen = b.stateOf(stored.Entity).Version
+		stored.Last = b.stateOf(stored.Entity).Last
 		b.set(intentKey(stored.ID), encode(stored))
 		b.after = append(b.after, func() { o.open.Add(1) })
 	})
 	if err == nil {
-		intent.Seen = stored.Seen
+		intent.Last = stored.Last
 	}
 	return err
 }

@@ -56,6 +56,7 @@ func (o *Outbox) saveWatermark() {
 // checkWatermark says loudly if the store has lost what was acknowledged. Then
 // it goes on with numbers that were never given.
 func (o *Outbox) checkWatermark() error {
+	o.commits = 0
 	err := o.db.View(func(txn *badger.Txn) error {
 		value, found, err := get(txn, metaKey("commits"))
 		if found {
@@ -67,10 +68,17 @@ func (o *Outbox) checkWatermark() error {
 	if err != nil || o.commits >= o.saved.Commits {
 		return err
 	}
-	o.log.Error("lost", "transactions", o.saved.Commits-o.commits, "path", o.config.Path,
-		"hint", "acknowledged transactions are missing at the end of the store: its log is damaged. Check the disk; restore a backup of outbox.path, or publish again what changed last")
+	if !o.saidLost {
+		o.saidLost = true
+		o.sayLost()
+	}
 	o.commits, o.seq = o.saved.Commits, max(o.seq, o.saved.Seq)+skip
 	b := o.newBatch()
 	b.set(metaKey("seq"), be.AppendUint64(nil, o.seq))
 	return o.finish(b)
+}
+
+func (o *Outbox) sayLost() {
+	o.log.Error("lost", "transactions", o.saved.Commits-o.commits, "path", o.config.Path,
+		"hint", "acknowledged transactions are missing at the end of the store: its log is damaged. Check the disk; restore a backup of outbox.path, or publish again what changed last")
 }

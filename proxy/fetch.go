@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"strings"
@@ -19,17 +20,19 @@ type Fetched struct {
 }
 
 // Fetch reads a resource of the CMS through the same upstream: path is without
-// the upstream's base path, headers are sent besides Host. It returns when ctx
+// the upstream's base path, an empty host is the upstream's. It returns when ctx
 // ends, which needs a deadline; the error says why there is no whole answer.
-func (p *Proxy) Fetch(ctx context.Context, path string, headers map[string]string) (Fetched, error) {
+func (p *Proxy) Fetch(ctx context.Context, host, path string, headers map[string]string) (Fetched, error) {
 	type result struct {
 		Fetched
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		fetched, err := p.fetch(ctx, path, headers)
-		done <- result{fetched, err}
+		r := result{err: errPanic}
+		defer func() { done <- r }()
+		defer p.recovered("asking the CMS", func() {})
+		r.Fetched, r.err = p.fetch(ctx, host, path, headers)
 	}()
 	select {
 	case r := <-done:
@@ -39,7 +42,7 @@ func (p *Proxy) Fetch(ctx context.Context, path string, headers map[string]strin
 	}
 }
 
-func (p *Proxy) fetch(ctx context.Context, path string, headers map[string]string) (Fetched, error) {
+func (p *Proxy) fetch(ctx context.Context, host, path string, headers map[string]string) (Fetched, error) {
 	t := newTrip()
 	defer t.end()
 	t.until, _ = ctx.Deadline()
@@ -48,7 +51,7 @@ func (p *Proxy) fetch(ctx context.Context, path string, headers map[string]strin
 	to.DisableSpecialHeader()
 	to.SetMethod(fasthttp.MethodGet)
 	to.SetRequestURI(p.basePath + path)
-	to.Add("Host", p.config.Upstream.Host)
+	to.Add("Host", cmp.Or(host, p.config.Upstream.Host))
 	to.Add("User-Agent", "cmstap")
 	for name, value := range headers {
 		to.Add(name, value)

@@ -53,6 +53,9 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 	case plan.Class == event.Pass:
 		p.pass(ctx, t, up)
 	default:
+		if p.config.Host == "preserve" {
+			plan.Intent.Host = string(in.Host())
+		}
 		x := &event.Exchange{Intent: plan.Intent, Credentials: credentials(requestHeaders{in, named}, plan.Credentials)}
 		if p.begin(ctx, x) {
 			p.write(ctx, t, up, x, plan.Judge)
@@ -95,22 +98,19 @@ func (p *Proxy) incoming(ctx *fasthttp.RequestCtx, t *trip) (*upload, error) {
 	return nil, nil
 }
 
-// identifyLimit bounds what is read of a body to know what a request means.
-const identifyLimit = 256 << 10
-
 // identifying reads a body that tells what the request means, and leaves it to
 // be sent.
 func identifying(t *trip, up *upload, coding []byte) (event.Copy, error) {
 	start := t.req.Body()
 	if up != nil {
 		var err error
-		if start, err = io.ReadAll(io.LimitReader(up, identifyLimit+1)); err != nil {
+		if start, err = io.ReadAll(io.LimitReader(up, event.MaxIdentify+1)); err != nil {
 			return event.Copy{}, err
 		}
 		up.start = start
 	}
-	if len(start) > identifyLimit {
-		return event.Copy{Err: fmt.Sprintf("the request's body is larger than %d KiB", identifyLimit>>10)}, nil
+	if len(start) > event.MaxIdentify {
+		return event.Copy{Err: fmt.Sprintf("the request's body is larger than %d KiB", event.MaxIdentify>>10)}, nil
 	}
 	return decoded("the request", &boundedCopy{bytes: start}, strings.ToLower(string(coding)), nil), nil
 }

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 }
 
 // fakeTap calls everything but GET, HEAD and OPTIONS a write, and anything
-// whose path starts with /w.
+// whose path starts with /w; what starts with /o is observed.
 type fakeTap struct {
 	begin    func(*event.Intent) error
 	finish   func(*event.Exchange)
@@ -61,6 +61,9 @@ type fakeTap struct {
 func (f *fakeTap) Classify(head event.Head) event.Plan {
 	if f.classify != nil {
 		f.classify(head)
+	}
+	if strings.HasPrefix(head.Path, "/o") {
+		return event.Plan{Class: event.Observe, Intent: &event.Intent{Path: strings.Clone(head.Path)}, Judge: restJudge{}}
 	}
 	if slices.Contains([]string{"GET", "HEAD", "OPTIONS"}, head.Method) && !strings.HasPrefix(head.Path, "/w") {
 		return event.Plan{}

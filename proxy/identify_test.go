@@ -15,7 +15,7 @@ import (
 // reaches the CMS as it was sent.
 func TestIdentify(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{0, 1, smallBody, smallBody + 1, identifyLimit, identifyLimit + 1, 1 << 20} {
+	for _, size := range []int{0, 1, smallBody, smallBody + 1, event.MaxIdentify, event.MaxIdentify + 1, 1 << 20} {
 		body := strings.Repeat("0123456789abcdef\x00\r\n\xff", size/20+1)[:size]
 		for framing, framed := range map[string]string{
 			"fixed":   fmt.Sprintf("Content-Length: %d\r\n\r\n%s", size, body),
@@ -36,7 +36,7 @@ func TestIdentify(t *testing.T) {
 						t.Errorf("%d bytes arrived", len(got.body))
 					}
 					copied := next(t, seen)
-					if whole := size <= identifyLimit; whole != (copied.Err == "") || whole && string(copied.Bytes) != body {
+					if whole := size <= event.MaxIdentify; whole != (copied.Err == "") || whole && string(copied.Bytes) != body {
 						t.Errorf("the tap saw %d bytes, %q", len(copied.Bytes), copied.Err)
 					}
 				}

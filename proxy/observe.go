@@ -16,62 +16,70 @@ import (
 // more pass without a copy.
 const maxObserved = 4
 
-// observe passes a request like any other and copies its answer for the tap.
+// observe passes a request like any other and copies its answer for the tap, if
+// that says that it is one.
 func (p *Proxy) observe(ctx *fasthttp.RequestCtx, t *trip, up *upload, plan event.Plan) {
-	select {
-	case p.observed <- struct{}{}:
-	default:
-		p.pass(ctx, t, up)
-		return
-	}
-	plan.Intent.Time = time.Now().UTC()
-	leave := sync.OnceFunc(func() { <-p.observed })
+	began := time.Now().UTC()
 	p.forward(t, up)
 	if t.err != nil {
-		leave()
 		p.fail(ctx, t)
 		return
 	}
-	x := &event.Exchange{Intent: plan.Intent, Status: t.answer.StatusCode()}
+	x := &event.Exchange{Intent: plan.Intent, Status: t.answer.StatusCode(), Time: began}
 	x.Outcome = outcomes[plan.Judge.Judge(x.Status)]
 	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
 	p.replyHeader(ctx, t)
-	body := &observedBody{answerBody: t.body, leave: leave}
-	body.whole = func() {
-		go func() { // undoing the coding takes time, and a client waits
-			defer leave()
-			defer p.recovered("observing an answer", func() {})
-			x.Answer = decoded("the answer", &body.copied, coding, nil)
+	switch {
+	case t.body == nil: // it tells nothing
+	case x.Outcome == event.Done && p.enter():
+		copied := &boundedCopy{}
+		p.replyStream(ctx, t, &observedBody{answerBody: t.body, copied: copied, proxy: p, done: func() {
+			x.Answer = decoded("the answer", copied, coding, nil)
 			p.tap.Observe(x)
-		}()
+		}})
+	default:
+		p.replyStream(ctx, t, t.body)
 	}
-	if t.body == nil {
-		body.whole()
-		return
+}
+
+// enter takes one of the few places for answers that are copied.
+func (p *Proxy) enter() bool {
+	select {
+	case p.observed <- struct{}{}:
+		return true
+	default:
+		return false
 	}
-	p.replyStream(ctx, t, body)
 }
 
 // observedBody copies an answer while it is passed on.
 type observedBody struct {
 	*answerBody
-	copied boundedCopy
-	whole  func() // called once if the answer is whole, else
-	leave  func() // is called
+	copied *boundedCopy
+	proxy  *Proxy
+	done   func() // what to do with a whole answer
+	left   sync.Once
 }
 
 func (o *observedBody) Read(p []byte) (int, error) {
 	n, err := o.answerBody.Read(p)
-	_, _ = o.copied.Write(p[:n]) // never fails
-	if whole := o.whole; errors.Is(err, io.EOF) && whole != nil {
-		o.whole, o.leave = nil, func() {}
-		whole()
+	if n > 0 { // after the end, it is read by another goroutine
+		_, _ = o.copied.Write(p[:n]) // never fails
+	}
+	if errors.Is(err, io.EOF) {
+		o.left.Do(func() { go o.end() }) // undoing the coding takes time, and a client waits
 	}
 	return n, err
 }
 
+func (o *observedBody) end() {
+	defer func() { <-o.proxy.observed }()
+	defer o.proxy.recovered("observing an answer", func() {})
+	o.done()
+}
+
 // CloseWithError is called by the server in the end.
 func (o *observedBody) CloseWithError(err error) error {
-	o.leave()
+	o.left.Do(func() { <-o.proxy.observed })
 	return o.answerBody.CloseWithError(err)
 }

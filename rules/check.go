@@ -23,9 +23,10 @@ type checkConfig struct {
 }
 
 // The names that a check may use: what the request said, the status and the
-// answer of reading the entity, when the write began by the CMS's clock, and
-// the version of the entity's last event, then and now.
-var checkRoots = append(slices.Clone(requestRoots), "status", "response", "began", "known", "seen")
+// answer of reading the entity, when the write began by the CMS's clock, the
+// version of the entity's last event, then and now, and how many versions had an
+// event in between.
+var checkRoots = append(slices.Clone(requestRoots), "status", "response", "began", "known", "seen", "others")
 
 func compileCheck(at setting.Check, c checkConfig) *checkConfig {
 	c.version = compileTemplate(at, "version", c.Version, checkRoots)
@@ -52,6 +53,17 @@ func (r *Rules) Question(intent *event.Intent) (path string, ok bool) {
 	return route.pattern.through(r.dialect.again(intent).path, "id")
 }
 
+// Key is the key of the entity that an intent is about, by what is known of
+// aliases now.
+func (r *Rules) Key(intent *event.Intent, links event.Links) string {
+	route := r.dialect.named[intent.Route]
+	if route == nil {
+		return ""
+	}
+	key, _ := route.entity(r.dialect.rootsOf(intent, route), links)
+	return key
+}
+
 // Credentials returns the headers that recovery.token stands for.
 func (r *Rules) Credentials(token string) event.Credentials {
 	if token == "" {
@@ -75,7 +87,8 @@ func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *eve
 	check := route.check
 	roots := r.dialect.rootsOf(x.Intent, route)
 	roots["status"], roots["response"] = f.Status, entityOf(f)
-	roots["known"], roots["seen"] = int(x.Intent.Seen), int(f.Seen)
+	roots["known"], roots["seen"] = int(x.Intent.Last.Version), int(f.Last.Version)
+	roots["others"] = int(f.Last.Count - x.Intent.Last.Count)
 	if !f.Began.IsZero() {
 		roots["began"] = timestamp(f.Began)
 	}

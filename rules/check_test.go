@@ -22,12 +22,14 @@ func TestCheck(t *testing.T) {
 	sys := func(version int, created, updated, more string) string {
 		return fmt.Sprintf(`{"sys":{"id":"x","version":%d,"createdAt":%q,"updatedAt":%q%s}}`, version, created, updated, more)
 	}
-	type known struct{ before, seen int64 }
+	type known struct{ before, seen int64 } // each version in between had an event, unless gap says otherwise
+	gap := int64(0)
 	check := func(method, path, version string, k known, status int, entity string, want event.Verdict) *event.Exchange {
 		t.Helper()
 		x := exchange(r, method, path, headers{"X-Contentful-Version": version}, 0, "")
-		x.Intent.Seen = k.before
-		verdict, done := r.Resolve(x, event.Finding{Status: status, Entity: event.Copy{Bytes: []byte(entity)}, Began: at, Seen: k.seen})
+		x.Intent.Last = event.Last{Version: k.before, Count: 3}
+		now := event.Last{Version: k.seen, Count: 3 + k.seen - k.before - gap}
+		verdict, done := r.Resolve(x, event.Finding{Status: status, Entity: event.Copy{Bytes: []byte(entity)}, Began: at, Last: now})
 		if verdict != want {
 			t.Errorf("%s %s from %q, %+v, %d %s: got %d, want %d", method, path, version, k, status, entity, verdict, want)
 		}
@@ -41,7 +43,10 @@ func TestCheck(t *testing.T) {
 	check("PUT", entry, "4", known{4, 4}, 200, sys(5, earlier, later, ""), yes)
 	check("PUT", entry, "4", known{4, 4}, 200, sys(8, earlier, later, ""), yes)
 	check("PUT", entry, "4", known{4, 5}, 200, sys(5, earlier, later, ""), no) // the next version is another event's
+	check("PUT", entry, "4", known{4, 6}, 200, sys(6, earlier, later, ""), no) // both are others'
+	gap = 1
 	check("PUT", entry, "4", known{4, 6}, 200, sys(6, earlier, later, ""), doubt)
+	gap = 0
 	check("PUT", entry, "4", known{4, 4}, 404, `{"sys":{"type":"Error"}}`, doubt)
 	check("PUT", entry, "4", known{}, 404, `{"sys":{"type":"Error"}}`, no)
 	check("PUT", entry, "4", known{4, 4}, 429, `{"sys":{"type":"Error"}}`, doubt)
@@ -66,12 +71,19 @@ func TestCheck(t *testing.T) {
 	check("PUT", entry+"/published", "", known{4, 4}, 200, sys(5, earlier, later, `,"publishedVersion":4,"publishedAt":"`+later+`"`), yes)
 	check("PUT", entry+"/published", "", known{4, 4}, 200, sys(4, earlier, earlier, ``), no)
 	check("PUT", entry+"/published", "", known{}, 200, sys(4, earlier, earlier, ``), no)
+	check("PUT", entry+"/published", "", known{4, 5}, 200, sys(5, earlier, later, `,"publishedVersion":4,"publishedAt":"`+later+`"`), no)
 
 	check("DELETE", entry+"/published", "", known{5, 5}, 200, sys(6, earlier, later, ``), yes)
 	check("DELETE", entry+"/published", "", known{5, 5}, 200, sys(5, earlier, later, `,"publishedVersion":4`), no)
 	check("DELETE", entry+"/published", "", known{}, 200, sys(5, earlier, earlier, `,"publishedVersion":4`), no)
 	check("DELETE", entry+"/published", "", known{5, 6}, 200, sys(6, earlier, later, ``), no) // one change since, another's
+	check("DELETE", entry+"/published", "", known{5, 7}, 200, sys(7, earlier, later, ``), no)
+	check("DELETE", entry+"/published", "", known{5, 7}, 200, sys(8, earlier, later, ``), yes) // one of them is nobody's
+	gap = 1
 	check("DELETE", entry+"/published", "", known{5, 7}, 200, sys(7, earlier, later, ``), doubt)
+	gap = -5 // it was made anew, and counted from there
+	check("DELETE", entry+"/published", "", known{5, 2}, 200, sys(2, later, later, ``), doubt)
+	gap = 0
 	check("DELETE", entry+"/published", "", known{5, 5}, 404, ``, doubt)
 
 	check("PUT", entry+"/archived", "", known{5, 5}, 200, sys(6, earlier, later, `,"archivedAt":"`+later+`"`), yes)

@@ -11,6 +11,8 @@ import (
 
 	"cmstap/event"
 	"cmstap/internal/expression"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Knows tells whether the dialect has the route of an intent, which may have
@@ -48,43 +50,45 @@ type derivation struct {
 	events   []event.Event
 }
 
-// items are what the route makes an event of each: the items of its list; if
-// that was not seen, one that is unknown; without a list, one that is nil.
+// items are what the route makes an event of each: the items of its list, or what
+// stands in the place of one. If nobody knows what that was, there is one item
+// that is unknown; without a list, one that is nil.
 func (r *route) items(v *values) []any {
 	if r.each == nil {
 		return []any{nil}
 	}
-	if response, isDocument := v.roots["response"].(expression.Document); isDocument && r.eachPath != nil {
-		documents, state := itemsOf(response, r.eachPath)
-		if state == expression.Unknown {
-			return []any{expression.Document{Why: response.Why}}
-		}
-		items := make([]any, len(documents))
-		for i, document := range documents {
-			items[i] = document
-		}
-		return items
+	raw, state, why := r.each.JSON(v.scope)
+	switch state {
+	case expression.Present:
+		return itemsOf(raw)
+	case expression.Unknown:
+		return []any{expression.Document{Why: why}}
+	default:
+		return []any{expression.Document{Why: "each is " + state.String() + ": " + why}}
 	}
-	result := r.each.Run(v.scope)
-	if result.State == expression.Unknown {
-		return []any{expression.Document{Why: result.Detail}}
-	}
-	items, _ := result.Value.([]any)
-	return items
 }
 
-// itemsOf are the items of a list in a document. What is no list has none.
-func itemsOf(d expression.Document, path []string) ([]expression.Document, expression.State) {
-	raw, state := d.Lookup(path...)
-	var texts []json.RawMessage
-	if state != expression.Present || json.Unmarshal(raw, &texts) != nil {
-		return nil, state
+// maxItems bounds what one answer may tell of.
+const maxItems = 10_000
+
+// itemsOf are the items of a list, or the value itself; null has none.
+func itemsOf(raw []byte) (items []any) {
+	switch {
+	case string(raw) == "null":
+		return nil
+	case raw[0] != '[':
+		return []any{whole(raw)}
 	}
-	items := make([]expression.Document, len(texts))
-	for i, text := range texts {
-		items[i] = whole(text)
+	list := jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	_, _ = list.ReadToken() // the bracket
+	for len(items) < maxItems && list.PeekKind() != ']' {
+		item, err := list.ReadValue()
+		if err != nil {
+			break // it can not be: the document is valid
+		}
+		items = append(items, whole(bytes.Clone(item)))
 	}
-	return items, state
+	return items
 }
 
 // add makes the events of one item: first who and what, then what follows from
@@ -107,24 +111,28 @@ func (d *derivation) add(common map[string]any, item any) {
 	if x.Resolved {
 		e.Entity.Version = x.Version
 	}
-	follow(&e, d.links)
+	if follow(&e, d.links); x.Intent.Target != "" && e.Environment != "" { // an alias may have moved since
+		e.Alias, e.Target = e.Environment, x.Intent.Target
+	}
 	roots["set"], roots["type"], roots["entity"] = r.set, e.Type, document(e.Entity, "")
 	roots["time"] = timestamp(e.Time)
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment})
-	for _, action := range r.happened(v.scope) {
-		d.finish(e, action, roots)
+	actions := r.happened(v.scope)
+	for _, action := range actions {
+		if len(actions) > 1 {
+			v = newValues(maps.Clone(roots))
+		}
+		d.finish(e, action, v)
 	}
 }
 
 // finish gives an event its action, its id, its payload and its native form.
-func (d *derivation) finish(e event.Event, action string, roots map[string]any) {
+func (d *derivation) finish(e event.Event, action string, v *values) {
 	e.Action = action
 	address := e.Address()
 	e.ID = event.NewID(d.x.Intent.ID, e.Topic(), address, d.before[action+" "+address])
 	d.before[action+" "+address]++
-	own := maps.Clone(roots)
-	own["action"], own["topic"], own["id"] = e.Action, e.Topic(), e.ID
-	v := newValues(own)
+	v.roots["action"], v.roots["topic"], v.roots["id"] = e.Action, e.Topic(), e.ID // nobody asked for them yet
 	d.fillPayload(&e, v)
 	e.Native = d.dialect.Native.fill(v)
 	d.events = append(d.events, e)
@@ -188,9 +196,12 @@ func (d *derivation) fillPayload(e *event.Event, v *values) {
 		}
 		n = d.dialect.payloads["identity"]
 	}
-	if n != nil {
-		e.Payload, _ = n.fill(nil, v, &e.Partial)
+	payload, ok := n.fillOrNot(v, &e.Partial)
+	if !ok { // a payload that is nothing but an expression without a value
+		e.Partial = cmp.Or(e.Partial, "the payload has no value")
+		payload, _ = d.dialect.payloads["identity"].fillOrNot(v, &e.Partial)
 	}
+	e.Payload = payload
 }
 
 // content is the item, if there is a list, or the answer. Without it, partial
@@ -199,8 +210,8 @@ func (d *derivation) content(item any) (content []byte, partial string) {
 	if item == nil {
 		return d.response.JSON, d.response.Why
 	}
-	document, _ := item.(expression.Document)
-	if bytes.HasPrefix(bytes.TrimLeft(document.JSON, " \t\r\n"), []byte("{")) {
+	document := item.(expression.Document)
+	if d.route.each.Reads("response") && bytes.HasPrefix(bytes.TrimLeft(document.JSON, " \t\r\n"), []byte("{")) {
 		return document.JSON, ""
 	}
 	return nil, cmp.Or(document.Why, "only what names it was seen")

@@ -1,6 +1,8 @@
 package rules_test
 
 import (
+	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 
@@ -8,6 +10,7 @@ import (
 	"cmstap/rules"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // story is one request and its answer.
@@ -153,15 +156,16 @@ func TestLanguage(t *testing.T) {
 	check(story{method: "POST", path: "/v1/posts", status: 201, answer: posts}, "Post.save a", "Post.publish a", "Post.save b")
 	check(story{method: "PUT", path: "/posts/a", status: 200, answer: `{"posts":[{"state":"live"}]}`}, "Post.save a", "Post.publish a")
 	check(story{method: "PUT", path: "/posts/a", status: 200, answer: `{"posts":[]}`})
-	check(story{method: "PUT", path: "/posts/a", status: 200, answer: `{"posts":{}}`})
-	check(story{method: "PUT", path: "/posts/a", status: 200, answer: `{}`})
+	check(story{method: "PUT", path: "/posts/a", status: 200, answer: `{"posts":null}`})
+	check(story{method: "PUT", path: "/posts/a", status: 200, answer: `{"posts":{"state":"live"}}`}, "Post.save a", "Post.publish a")
+	check(story{method: "PUT", path: "/posts/a", status: 200, answer: `{}`}, "Post.save a") // something was written
 	check(story{method: "PUT", path: "/posts/a", status: 500}, "Post.save a ?")
 	check(story{method: "PUT", path: "/posts/a", status: 200, answer: "<html>"}, "Post.save a")
 	check(story{method: "PUT", path: "/posts/a", status: 422})
 	check(story{method: "POST", path: "/posts/delete", body: `{"ids":["a",7]}`, status: 204}, "Post.delete a", "Post.delete 7")
 	check(story{method: "POST", path: "/posts/delete", body: `{"ids":["a","a"]}`}, "Post.delete a ?", "Post.delete a ?")
 	check(story{method: "POST", path: "/posts/delete", body: `{"ids":[`, status: 204}, "Post.delete ")
-	check(story{method: "POST", path: "/posts/delete", body: `{"id":1}`, status: 204})
+	check(story{method: "POST", path: "/posts/delete", body: `{"id":1}`, status: 204}, "Post.delete ")
 	check(story{method: "POST", path: "/posts/validate", status: 200, answer: posts}, no)
 
 	check(story{method: "PUT", path: "/pages", query: "id=7&locale=de%2DAT&x=y", status: 200, answer: `{}`}, "Page.change 7 de-AT")
@@ -267,5 +271,45 @@ routes:
 	}
 	if _, err := rules.ParseDialect("mine.yaml", []byte("name: a\ninclude: nothing")); err == nil || !strings.Contains(err.Error(), "mine.yaml:2: include: there is no dialect") {
 		t.Error(err)
+	}
+}
+
+// TestDirectus: a dialect that a user wrote from docs/dialects.md alone, for a
+// CMS whose requests name one entity or a list of them in many ways.
+func TestDirectus(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/directus/directus.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Count(string(text), "\n"); lines >= 80 {
+		t.Errorf("%d lines", lines)
+	}
+	d, err := rules.ParseDialect("directus.yaml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var traffic []struct {
+		Method, Path, Request, Response, Note string
+		Headers                               headers
+		Status                                int
+		Events                                []string
+	}
+	text, err = os.ReadFile("testdata/directus/traffic.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &traffic); err != nil {
+		t.Fatal(err)
+	}
+	for i, row := range traffic {
+		path, query, _ := strings.Cut(row.Path, "?")
+		events, _ := tell(t, rules.New(d, nil), story{row.Method, path, query, row.Headers, row.Request, row.Status, row.Response})
+		if diff := cmp.Diff(row.Events, short(events), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("row %d, %s %s %d %s: %s", i, row.Method, row.Path, row.Status, row.Note, diff)
+		}
+	}
+	if len(traffic) < 20 {
+		t.Errorf("%d rows", len(traffic))
 	}
 }

@@ -52,6 +52,19 @@ func compileLink(check setting.Check, c linkConfig) linkConfig {
 	return c
 }
 
+// answerPath is the path of a program that is nothing but a path into the
+// answer, else nil.
+func answerPath(p *expression.Program) []string {
+	if p == nil {
+		return nil
+	}
+	root, path, ok := p.Path()
+	if !ok || root != "response" {
+		return nil
+	}
+	return path
+}
+
 // covers returns the parameters of a request whose answer tells of links, nil
 // if it does not.
 func (c *linkConfig) covers(name, path string) map[string]string {
@@ -91,6 +104,7 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 		}
 		for _, item := range c.items(response) {
 			if link, ok := c.link(params, response, item); ok {
+				link.Time = x.Time
 				found = append(found, link)
 			}
 		}
@@ -99,16 +113,19 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 }
 
 // items are the items of the list, or the answer itself.
-func (c *linkConfig) items(response expression.Document) []expression.Document {
+func (c *linkConfig) items(response expression.Document) []any {
 	if c.each == nil {
-		return []expression.Document{response}
+		return []any{response}
 	}
-	items, _ := itemsOf(response, c.each)
-	return items
+	raw, state := response.Lookup(c.each...)
+	if state != expression.Present {
+		return nil
+	}
+	return itemsOf(raw)
 }
 
 // link reads one link.
-func (c *linkConfig) link(params map[string]string, response, item expression.Document) (event.Link, bool) {
+func (c *linkConfig) link(params map[string]string, response expression.Document, item any) (event.Link, bool) {
 	v := newValues(map[string]any{"path": params, "response": response, "item": item})
 	alias, state, _ := c.alias.text(v)
 	if state != expression.Present || alias == "" {

@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"strings"
 	"testing"
 
 	"cmstap/event"
@@ -48,6 +49,9 @@ func TestLearn(t *testing.T) {
 	check("GET", environments+"/master", 200, `{"sys":{"id":"master","aliasedEnvironment":{"sys":{"id":"live"}}}}`, live)
 	check("GET", environments+"/master", 200, `{"sys":{"id":"master","aliasedEnvironment":{"sys":{"id":"live"}},"aliases":[{"sys":{"id":"master"}}]}}`, live, live)
 	check("PUT", environments+"/master", 201, `{"sys":{"id":"master"}}`, none)
+	check("GET", environments+"/master", 200, `{}`)
+	check("PUT", aliases+"/master", 200, `{"sys":{"type":"Error"}}`)
+	check("GET", environments, 200, `{"items":[`+strings.Repeat("0,", 100_000)+`0]}`)
 	for _, broken := range []string{``, `[]`, `{"items":3}`, `{"items":[3,{},{"sys":{"id":7}}]}`, `{"items":`} {
 		for _, link := range learn(t, r, "GET", aliases, 200, broken) {
 			if link.Target != "" {

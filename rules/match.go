@@ -66,6 +66,8 @@ type Decision struct {
 	Wanted bool
 	// Reason says why not, or why a filter could not be decided.
 	Reason string
+
+	filtered bool // the filter was asked
 }
 
 // Match asks every webhook whether it wants the event.
@@ -80,7 +82,10 @@ func (r *Rules) Match(e *event.Event) []Decision {
 
 func (w *Webhook) decide(e *event.Event, scope *expression.Scope) Decision {
 	s := &w.Subscription
-	no := func(reason string) Decision { return Decision{Want: event.Want{Webhook: w.Name}, Reason: reason} }
+	filtered := false
+	no := func(reason string) Decision {
+		return Decision{Want: event.Want{Webhook: w.Name}, Reason: reason, filtered: filtered}
+	}
 	if !slices.ContainsFunc(s.topics, func(t topic) bool { return t.covers(e) }) {
 		return no("its topics do not include " + e.Topic())
 	}
@@ -90,7 +95,7 @@ func (w *Webhook) decide(e *event.Event, scope *expression.Scope) Decision {
 			return no("its environments do not include " + strconv.Quote(e.Environment))
 		}
 	}
-	if s.filter != nil {
+	if filtered = s.filter != nil; filtered {
 		switch result := s.filter.Run(scope); {
 		case result.State == expression.Unknown:
 			doubt = result.Detail
@@ -103,7 +108,7 @@ func (w *Webhook) decide(e *event.Event, scope *expression.Scope) Decision {
 	if doubt != "" && s.OnUnknown == "skip" {
 		return no("what it asks for is unknown: " + doubt)
 	}
-	return Decision{Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt}
+	return Decision{Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt, filtered: filtered}
 }
 
 func (t topic) covers(e *event.Event) bool {

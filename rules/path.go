@@ -55,6 +55,23 @@ func (p *pattern) matches(path string) bool {
 	return rest == ""
 }
 
+// mayMatch tells whether a path of so many segments can match.
+func (p *pattern) mayMatch(segments int) bool {
+	return segments == len(p.segments) || p.open && segments > len(p.segments)
+}
+
+// countSegments counts the segments of a path that are not empty.
+func countSegments(path string) int {
+	n, before := 0, byte('/')
+	for i := range len(path) {
+		if path[i] != '/' && before == '/' {
+			n++
+		}
+		before = path[i]
+	}
+	return n
+}
+
 // params returns the parameters of a path that matches.
 func (p *pattern) params(path string) map[string]string {
 	found := map[string]string{}

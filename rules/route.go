@@ -62,20 +62,19 @@ type route struct {
 	pattern pattern
 	set     map[string]string
 
-	when     *expression.Program // nil: always
-	skip     *expression.Program
-	pass     bool
-	success  statuses
-	final    statuses
-	body     map[string]*expression.Program
-	each     *expression.Program
-	eachPath []string // set if each is nothing but a path into the answer
-	typ      template
-	event    eventTemplates
-	actions  []action
-	payload  *node // nil: the answer, or the item, as it is
-	check    *checkConfig
-	gone     bool
+	when    *expression.Program // nil: always
+	skip    *expression.Program
+	pass    bool
+	success statuses
+	final   statuses
+	body    map[string]*expression.Program
+	each    *expression.Program
+	typ     template
+	event   eventTemplates
+	actions []action
+	payload *node // nil: the answer, or the item, as it is
+	check   *checkConfig
+	gone    bool
 }
 
 type action struct {
@@ -115,7 +114,6 @@ func (d *Dialect) compileRoute(check setting.Check, c *routeConfig, base route) 
 	r.body = compileBody(check, c.Body)
 	if c.Each != "" {
 		r.each = compile(check, "each", c.Each, answerRoots, false)
-		r.eachPath = answerPath(r.each)
 	}
 	if c.Type != "" {
 		r.typ = compileTemplate(check, "type", c.Type, answerRoots)
@@ -156,19 +154,6 @@ func compileBody(check setting.Check, sources map[string]string) map[string]*exp
 	return body
 }
 
-// answerPath is the path of a program that is nothing but a path into the
-// answer, else nil.
-func answerPath(p *expression.Program) []string {
-	if p == nil {
-		return nil
-	}
-	root, path, ok := p.Path()
-	if !ok || root != "response" {
-		return nil
-	}
-	return path
-}
-
 func compileActions(check setting.Check, c *routeConfig) []action {
 	list := slices.Clone(c.Actions)
 	if len(c.Action) > 0 {
@@ -184,6 +169,11 @@ func compileActions(check setting.Check, c *routeConfig) []action {
 		if len(one.Action) == 0 {
 			check.Add(path, "name the action")
 		}
+		for _, name := range one.Action {
+			if !isWord(name) {
+				check.Add(path, "want a word of letters, digits, - and _, not %q; it is the second half of a topic", name)
+			}
+		}
 		if one.When != "" {
 			actions[i].when = compile(check, path+".when", one.When, answerRoots, true)
 		} else if i < len(list)-1 {
@@ -193,11 +183,18 @@ func compileActions(check setting.Check, c *routeConfig) []action {
 	return actions
 }
 
+// isWord tells whether a text may be half of a topic.
+func isWord(text string) bool {
+	return text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+}
+
 // addResource makes a route of each path form and each route of the groups that
 // the resource names.
 func (d *Dialect) addResource(check setting.Check, res *resource) {
 	if res.Type == "" {
 		check.Add("type", "name the type of the entities")
+	} else if !strings.Contains(res.Type, "${") && !isWord(res.Type) {
+		check.Add("type", "want a word of letters, digits, - and _, not %q; it is the first half of a topic", res.Type)
 	}
 	if len(res.Paths) == 0 {
 		check.Add("paths", "name the path, for example [/api/posts]")

@@ -57,8 +57,9 @@ func (d *Dialect) plan(head event.Head, body *event.Copy, links event.Links) eve
 		d.meant(&in)
 	}
 	in.path = resolveDots(in.path)
+	segments := countSegments(in.path)
 	for _, route := range d.routes[in.method] {
-		if !route.pattern.matches(in.path) {
+		if !route.pattern.mayMatch(segments) || !route.pattern.matches(in.path) {
 			continue
 		}
 		if route.body != nil && body == nil {
@@ -97,7 +98,7 @@ func (d *Dialect) planOf(r *route, in *incoming, head event.Head, body *event.Co
 	}
 	intent.Method, intent.Path = clone(head.Method), clone(head.Path)
 	intent.Traceparent, intent.UserAgent = clone(head.Headers.Get("traceparent")), clone(head.Headers.Get("User-Agent"))
-	intent.Entity = r.entityKey(roots, links)
+	intent.Entity, intent.Target = r.entity(roots, links)
 	return &event.Plan{Class: event.Write, Judge: r, Credentials: d.Credentials, Intent: intent}
 }
 
@@ -123,20 +124,17 @@ func (anySuccess) Judge(status int) event.Verdict {
 	return event.Rejected
 }
 
-// entityKey is the key of the entity that a write is about, "" if only the
-// answer or a list will tell.
-func (r *route) entityKey(roots map[string]any, links event.Links) string {
-	if r.each != nil {
-		return ""
-	}
+// entity is the key of the entity that a write is about, "" if only the answer
+// or a list will tell, and the target of its environment if that is an alias.
+func (r *route) entity(roots map[string]any, links event.Links) (key, target string) {
 	unseen := expression.Document{Why: "no answer was seen"}
 	roots["status"], roots["response"], roots["before"] = 0, unseen, unseen
 	v := newValues(roots)
 	e := event.Event{Type: r.typ.known(v)}
 	r.event.fill(&e, v)
-	if e.Entity.ID == "" {
-		return ""
-	}
 	follow(&e, links)
-	return e.Key()
+	if e.Entity.ID != "" && r.each == nil {
+		key = e.Key()
+	}
+	return key, e.Target
 }

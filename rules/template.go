@@ -18,10 +18,6 @@ type template []part
 type part struct {
 	text    string
 	program *expression.Program
-	// root and path are set if the expression is nothing but a path: if the root
-	// is a document, its JSON is copied as it is.
-	root string
-	path []string
 }
 
 // values is what templates are filled from.
@@ -44,16 +40,14 @@ func compileTemplate(check setting.Check, path, source string, roots []string) t
 		}
 		length := expressionLength(after)
 		if length < 0 {
-			check.Add(path, "in %q: a ${ has no closing brace", source)
+			check.Add(path, "in %q: a ${ has no closing brace; if the text goes on after a #, put it in quotes", source)
 			return nil
 		}
 		program := compile(check, path, after[:length], roots, false)
 		if program == nil {
 			return nil
 		}
-		p := part{program: program}
-		p.root, p.path, _ = program.Path()
-		t = append(t, p)
+		t = append(t, part{program: program})
 		rest = after[length+1:]
 	}
 	return t
@@ -141,19 +135,7 @@ func (t template) json(v *values) (raw []byte, state expression.State, why strin
 		raw, _ = json.Marshal(text)
 		return raw, state, why
 	}
-	if document, ok := v.roots[t[0].root].(expression.Document); ok {
-		raw, state = document.Lookup(t[0].path...)
-		return raw, state, document.Why
-	}
-	result := t[0].program.Run(v.scope)
-	if result.State != expression.Present {
-		return nil, result.State, result.Detail
-	}
-	raw, err := json.Marshal(result.Value)
-	if err != nil {
-		return nil, expression.Failed, err.Error()
-	}
-	return raw, expression.Present, ""
+	return t[0].program.JSON(v.scope)
 }
 
 // node is a payload template: an object, a list, a template or a literal.
@@ -198,6 +180,15 @@ func compileField(check setting.Check, f setting.Field) child {
 		c.name, _ = json.Marshal(f.Name)
 	}
 	return c
+}
+
+// fillOrNot is fill for a node that may not be there; then it gives nothing.
+func (n *node) fillOrNot(v *values, unseen *string) (payload []byte, ok bool) {
+	if n == nil {
+		return nil, true
+	}
+	payload, ok = n.fill(nil, v, unseen)
+	return payload, ok
 }
 
 // fill appends the node's JSON. What is missing is left out; the first thing

@@ -72,7 +72,7 @@ func newConfig(o Options) *conf.Config {
 
 // build rewrites the checked tree and makes the code.
 func build(tree *parser.Tree, config *conf.Config, o Options) (*Program, error) {
-	p := &Program{source: tree.Source}
+	p := &Program{source: tree.Source, options: o}
 	if root, parts, ok := constantChain(tree.Node, o.Roots); ok {
 		p.whole = newChain(root, parts, isOptional(tree.Node))
 	}

@@ -19,6 +19,7 @@
 package expression
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -86,7 +87,8 @@ type Program struct {
 	first *chain // what is evaluated first if that is a member chain, else nil
 	paths []Path
 
-	source file.Source
+	source  file.Source
+	options Options
 }
 
 // Paths lists the paths that the program may read, sorted.
@@ -99,13 +101,37 @@ func (p *Program) Reads(root string) bool {
 	return slices.ContainsFunc(p.paths, func(path Path) bool { return path.Root == root })
 }
 
-// Path gives root and path of a program that is nothing but a constant member chain such as response.sys.id, so that the
-// raw JSON can be copied with [Document.Lookup] instead of decoded and encoded. A chain with "?." is not one.
+// Path gives root and path of a program that is nothing but a constant member chain such as response.sys.id. A chain with
+// "?." is not one.
 func (p *Program) Path() (root string, path []string, ok bool) {
 	if p.whole == nil || p.whole.optional {
 		return "", nil, false
 	}
 	return p.whole.root, slices.Clone(p.whole.parts), true
+}
+
+// JSON evaluates the program and gives the result as JSON, nil unless it is present. Of a constant member chain the bytes
+// are those of the document, not a copy. The detail is that of a Result.
+func (p *Program) JSON(s *Scope) (raw []byte, state State, detail string) {
+	if p.whole != nil && !p.whole.optional {
+		place, stopped := s.place(p.whole)
+		if stopped != nil {
+			return nil, stopped.state, stopped.Error()
+		}
+		if d, ok := place.(Document); ok {
+			raw, state = d.Lookup()
+			return raw, state, d.Why
+		}
+	}
+	result := p.Run(s)
+	if result.State != Present {
+		return nil, result.State, result.Detail
+	}
+	raw, err := json.Marshal(result.Value)
+	if err != nil {
+		return nil, Failed, err.Error()
+	}
+	return raw, Present, ""
 }
 
 // machines are kept because a new one costs as much as a short program. They are not safe for concurrent use.

@@ -1,6 +1,10 @@
 package expression
 
-import "sync"
+import (
+	"bytes"
+	"slices"
+	"sync"
+)
 
 // Scope holds the values of the roots for any number of runs, also concurrent ones. It keeps what was looked up and
 // decoded: run all filters of an event with one scope.
@@ -23,6 +27,31 @@ type finding struct {
 	value   any
 	refused *stop // why the place can not be used as a value
 	decoded bool
+	entries []entry // of a place that is an object and was looked into
+	listed  bool
+}
+
+// entry is a key of an object, still quoted, and its raw value.
+type entry struct{ name, value []byte }
+
+// step goes to a property of the place. An object is scanned once for all of them.
+func (f *finding) step(part, path string) (any, *stop) {
+	d, ok := f.place.(Document)
+	if !ok || !bytes.HasPrefix(trim(d.JSON), []byte("{")) {
+		return step(f.place, part, path)
+	}
+	if !f.listed {
+		f.listed = true
+		for name, value := range members(trim(d.JSON)) {
+			f.entries = append(f.entries, entry{name, value})
+		}
+	}
+	for _, e := range slices.Backward(f.entries) { // of duplicate keys the last one counts
+		if isKey(e.name, part) {
+			return Document{JSON: e.value, Whole: d.Whole, Why: d.Why}, nil
+		}
+	}
+	return nil, d.stop(d.absent(), path)
 }
 
 // place finds what lies at the path, not decoded.
@@ -79,7 +108,7 @@ func (s *Scope) find(c *chain, n int) *finding {
 	if before.stopped != nil {
 		return &finding{stopped: &stop{before.stopped.state, c.texts[n], before.stopped.why}}
 	}
-	place, stopped := step(before.place, c.parts[n-1], c.texts[n])
+	place, stopped := before.step(c.parts[n-1], c.texts[n])
 	return &finding{place: place, stopped: stopped}
 }
 

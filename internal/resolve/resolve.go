@@ -61,7 +61,7 @@ type Resolver struct {
 	config Config
 	tap    Tap
 	log    *slog.Logger
-	wake   chan struct{}
+	wakes  [2]chan struct{} // of the two loops of Run
 
 	mu      sync.Mutex
 	waiting []*item
@@ -81,6 +81,7 @@ type item struct {
 	// Of who has the turn.
 	x       *event.Exchange
 	asked   int
+	refused bool // the last answer was that it was not done
 	settled bool
 
 	// Under the resolver's mutex.
@@ -102,7 +103,11 @@ const (
 
 // New returns a resolver; Run it.
 func New(config Config, tap Tap, log *slog.Logger) *Resolver {
-	return &Resolver{config: config, tap: tap, log: log, wake: make(chan struct{}, 1), backoff: firstBackoff}
+	r := &Resolver{config: config, tap: tap, log: log, backoff: firstBackoff}
+	for i := range r.wakes {
+		r.wakes[i] = make(chan struct{}, 1)
+	}
+	return r
 }
 
 // AddOrphans adds the writes that an earlier process left open.
@@ -131,16 +136,33 @@ func (r *Resolver) Add(x *event.Exchange) {
 	if ask && r.doubts < maxDoubts {
 		r.doubts++
 		it.inDoubt, it.due = true, now.Add(r.config.AskAfter[0].Std())
+		time.AfterFunc(credentialsFor, it.forgetCredentials)
+	} else {
+		x.Credentials = nil
 	}
-	select {
-	case r.wake <- struct{}{}:
-	default:
+	r.wakeUp()
+}
+
+// wakeUp has the loops look again for what is due.
+func (r *Resolver) wakeUp() {
+	for _, wake := range r.wakes {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
 	}
 }
 
+func (it *item) forgetCredentials() {
+	it.turn <- struct{}{}
+	it.x.Credentials = nil
+	<-it.turn
+}
+
 // Before is called before another write to an entity is forwarded: now the
-// entity can still tell what became of an earlier one. It asks with the
-// credentials of the new one, and gives up when ctx ends.
+// entity can still tell that an earlier one was done. It asks with the
+// credentials of the new one, and gives up when ctx ends. That an earlier one
+// was not done is not believed here: the CMS may be at work on it still.
 func (r *Resolver) Before(ctx context.Context, entity string, with event.Credentials) {
 	r.mu.Lock()
 	var doubts []*item
@@ -153,35 +175,44 @@ func (r *Resolver) Before(ctx context.Context, entity string, with event.Credent
 	}
 	r.mu.Unlock()
 	for _, it := range doubts {
-		_ = r.handle(ctx, it, true, with) // what can not be stored now is repeated by Run
+		r.handle(ctx, it, func() bool { return r.wasDone(ctx, it, with) })
 	}
 }
 
-// Run settles what is added until ctx ends.
+// Run settles what is added until ctx ends: what is in doubt in a loop of its
+// own, so that a CMS that hangs keeps nothing else waiting.
 func (r *Resolver) Run(ctx context.Context) {
+	var loops sync.WaitGroup
+	for i, wake := range r.wakes {
+		loops.Go(func() { r.loop(ctx, wake, i == 1) })
+	}
+	loops.Wait()
+}
+
+func (r *Resolver) loop(ctx context.Context, wake <-chan struct{}, doubts bool) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.wake:
+		case <-wake:
 		case <-timer.C:
 		}
-		r.round(ctx)
-		if next, some := r.nextDue(); some {
+		r.round(ctx, doubts)
+		if next, some := r.nextDue(doubts); some {
 			timer.Reset(time.Until(next))
 		}
 	}
 }
 
 // round handles what is due, a few at a time.
-func (r *Resolver) round(ctx context.Context) {
+func (r *Resolver) round(ctx context.Context, doubts bool) {
 	now := time.Now()
 	var due []*item
 	r.mu.Lock()
 	for _, it := range r.waiting {
-		if !it.due.After(now) {
+		if it.inDoubt == doubts && !it.due.After(now) {
 			due = append(due, it)
 		}
 	}
@@ -191,9 +222,7 @@ func (r *Resolver) round(ctx context.Context) {
 	for range min(maxAsking, len(due)) {
 		workers.Go(func() {
 			for it := range work {
-				if err := r.handle(ctx, it, false, nil); err != nil {
-					r.say(ctx, err)
-				}
+				r.handle(ctx, it, func() bool { return r.decided(ctx, it) })
 			}
 		})
 	}
@@ -202,6 +231,9 @@ func (r *Resolver) round(ctx context.Context) {
 	}
 	close(work)
 	workers.Wait()
+	if doubts {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.backoff = min(2*r.backoff, longestBackoff)
@@ -220,38 +252,39 @@ func (r *Resolver) say(ctx context.Context, err error) {
 	}
 }
 
-func (r *Resolver) nextDue() (next time.Time, some bool) {
+func (r *Resolver) nextDue(doubts bool) (next time.Time, some bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, it := range r.waiting {
-		if !some || it.due.Before(next) {
+		if it.inDoubt == doubts && (!some || it.due.Before(next)) {
 			next, some = it.due, true
 		}
 	}
 	return next, some
 }
 
-// handle asks about an item if it is in doubt, and settles it unless it still
-// is. If another write waits for that, with are its credentials.
-func (r *Resolver) handle(ctx context.Context, it *item, waits bool, with event.Credentials) error {
+// handle settles an item, if it is in doubt only once that is decided. What can
+// not be stored now is due again soon.
+func (r *Resolver) handle(ctx context.Context, it *item, decided func() bool) {
 	select {
 	case it.turn <- struct{}{}:
 		defer func() { <-it.turn }()
 	case <-ctx.Done():
-		return nil
+		return
 	}
-	if it.settled || ctx.Err() != nil || r.isInDoubt(it) && !r.decided(ctx, it, waits, with) {
-		return nil
+	if it.settled || ctx.Err() != nil || r.isInDoubt(it) && !decided() {
+		return
 	}
 	if err := r.tap.Settle(ctx, it.x); err != nil {
+		r.say(ctx, err)
 		r.mu.Lock()
-		defer r.mu.Unlock()
 		it.failed, it.due = true, time.Now().Add(r.backoff)
-		return err
+		r.mu.Unlock()
+		r.wakeUp()
+		return
 	}
 	it.settled = true
 	r.remove(it)
-	return nil
 }
 
 func (r *Resolver) isInDoubt(it *item) bool {
@@ -260,37 +293,47 @@ func (r *Resolver) isInDoubt(it *item) bool {
 	return it.inDoubt
 }
 
-// decided asks the CMS and tells whether the item can be settled now. That a
-// write was not done is believed the second time: the CMS may be at work on it
-// still. But a write that waits settles it: what it does comes later.
-func (r *Resolver) decided(ctx context.Context, it *item, waits bool, with event.Credentials) bool {
-	if !waits {
-		it.asked++
-		if time.Since(it.since) < credentialsFor {
-			with = it.x.Credentials
-		}
-	}
+// wasDone asks the CMS with somebody's credentials and tells whether the write
+// was done.
+func (r *Resolver) wasDone(ctx context.Context, it *item, with event.Credentials) bool {
 	verdict, x := r.tap.Ask(ctx, it.x, with)
+	if verdict == event.Accepted {
+		r.decide(it, x)
+	}
+	return verdict == event.Accepted
+}
+
+// decided asks the CMS when it is time and tells whether the item can be settled
+// now. That a write was not done is believed the second time: the CMS may be at
+// work on it still.
+func (r *Resolver) decided(ctx context.Context, it *item) bool {
+	it.asked++
+	verdict, x := r.tap.Ask(ctx, it.x, it.x.Credentials)
 	last := it.asked == len(r.config.AskAfter)
 	switch {
-	case verdict == event.Accepted:
-		it.x = x
-	case verdict == event.Rejected && (waits || last || it.asked > 1):
-		it.x.Outcome = event.Refused
-	case waits, ctx.Err() != nil:
+	case ctx.Err() != nil:
 		return false
-	case !last:
+	case verdict == event.Rejected && (last || it.refused):
+		x.Outcome = event.Refused
+	case verdict != event.Accepted && !last:
+		it.refused = verdict == event.Rejected
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		it.due = it.since.Add(r.config.AskAfter[it.asked].Std())
 		return false
 	}
-	it.x.Credentials = nil
+	r.decide(it, x)
+	return true
+}
+
+// decide ends the doubt about an item.
+func (r *Resolver) decide(it *item, x *event.Exchange) {
+	it.x.Credentials, x.Credentials = nil, nil
+	it.x = x
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it.inDoubt, it.due = false, time.Now()
 	r.doubts--
-	return true
 }
 
 func (r *Resolver) remove(it *item) {

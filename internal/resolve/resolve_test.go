@@ -143,8 +143,8 @@ func TestAsk(t *testing.T) {
 	})
 }
 
-// TestBefore: the next write to the entity settles a doubt first, with its own
-// credentials; what stays in doubt is asked about later.
+// TestBefore: the next write to the entity settles first what was done, with its
+// own credentials; all else is asked about later.
 func TestBefore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -163,9 +163,80 @@ func TestBefore(t *testing.T) {
 		if diff := cmp.Diff([]string{"yes 0s next", "no 0s next", "who knows 0s next"}, h.asked); diff != "" {
 			t.Error(diff)
 		}
-		if diff := cmp.Diff([]string{"yes done 0s", "no refused 0s"}, h.settled); diff != "" {
+		if diff := cmp.Diff([]string{"yes done 0s"}, h.settled); diff != "" {
 			t.Error(diff)
 		}
+	})
+}
+
+// TestBeforeRepeats: what can not be stored before the next write is stored soon
+// after.
+func TestBeforeRepeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sick := true
+		h := &house{askable: true, verdict: func(*event.Exchange) event.Verdict { return event.Accepted }}
+		h.settle = func(*event.Exchange) error {
+			if sick {
+				sick = false
+				return errors.New("the disk is full")
+			}
+			return nil
+		}
+		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
+			r.Add(doubt("yes", "one"))
+			r.Before(t.Context(), "one", event.Credentials{"Authorization": "next"})
+			<-time.After(2 * time.Second)
+		})
+		if diff := cmp.Diff([]string{"yes done 0s"}, h.settled); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestHungCMS: doubts about a CMS that hangs keep nothing else waiting.
+func TestHungCMS(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := &house{askable: true, verdict: func(*event.Exchange) event.Verdict {
+			<-time.After(3 * time.Second)
+			return event.Doubt
+		}}
+		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
+			for i := range 1000 {
+				r.Add(doubt(fmt.Sprint(i), ""))
+			}
+			<-time.After(time.Minute)
+			r.Add(&event.Exchange{Intent: &event.Intent{ID: "done"}, Outcome: event.Done})
+			<-time.After(time.Second)
+		})
+		if diff := cmp.Diff([]string{"done done 1m0s"}, h.settled); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestCredentialsAreForgotten: after ten minutes, and at once where nobody will
+// be asked.
+func TestCredentialsAreForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := &house{askable: true, settle: func(*event.Exchange) error { return errors.New("the disk is full") }}
+		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
+			done, open := doubt("done", ""), doubt("open", "")
+			done.Outcome = event.Done
+			h.verdict = func(*event.Exchange) event.Verdict { return event.Doubt }
+			r.Add(done)
+			r.Add(open)
+			synctest.Wait()
+			if done.Credentials != nil || open.Credentials == nil {
+				t.Errorf("%v, %v", done.Credentials, open.Credentials)
+			}
+			<-time.After(11 * time.Minute)
+			if open.Credentials != nil {
+				t.Error("the credentials of a doubt were kept")
+			}
+		})
 	})
 }
 
