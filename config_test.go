@@ -163,7 +163,7 @@ func TestCommands(t *testing.T) {
 	check(0, "Usage: cmstap <command>", "", "--help")
 	check(0, "cmstap development go1.", "", "version")
 	check(1, "", "unexpected argument stroll", "stroll")
-	check(1, "", "missing flags: --config=FILE", "run")
+	check(1, "", "name the config file: -c cmstap.yaml", "run")
 	check(1, "", "the config can not be read: open nowhere.yaml", "run", "-c", "nowhere.yaml")
 }
 

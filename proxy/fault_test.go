@@ -275,12 +275,12 @@ func TestExchangesAreNotShared(t *testing.T) {
 	client := h.dial()
 	for i := range 20 {
 		body := strings.Repeat(string(rune('a'+i)), 100)
-		client.send(fmt.Sprintf("PUT /%s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n%s", body, body))
+		client.send(fmt.Sprintf("PUT /w%s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n%s", body, body))
 		client.answer()
 	}
 	for i := range 20 {
 		x, body := h.outcome(), strings.Repeat(string(rune('a'+i)), 100)
-		if string(x.Answer.Bytes) != body || x.Intent.Path != "/"+body {
+		if string(x.Answer.Bytes) != body || x.Intent.Path != "/w"+body {
 			t.Errorf("exchange %d: %q %q", i, x.Intent.Path, x.Answer.Bytes)
 		}
 	}
