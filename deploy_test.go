@@ -41,7 +41,7 @@ func TestDeployCommands(t *testing.T) {
 				args[i] = "check"
 			case "/etc/cmstap/cmstap.yaml":
 				args[i] = filepath.Join("deploy", "cmstap.yaml")
-			case "/data", "/var/lib/cmstap":
+			case "/data/outbox", "/var/lib/cmstap":
 				args[i] = t.TempDir()
 			}
 		}
