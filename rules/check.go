@@ -7,7 +7,6 @@ import (
 
 	"cmstap/event"
 	"cmstap/internal/expression"
-	"cmstap/internal/setting"
 )
 
 // checkConfig says how a write whose outcome nobody saw is settled: what the
@@ -28,7 +27,7 @@ type checkConfig struct {
 // event in between.
 var checkRoots = append(slices.Clone(requestRoots), "status", "response", "began", "known", "seen", "others")
 
-func compileCheck(at setting.Check, c checkConfig) *checkConfig {
+func compileCheck(at place, c checkConfig) *checkConfig {
 	c.version = compileTemplate(at, "version", c.Version, checkRoots)
 	for _, condition := range []struct {
 		key, source string

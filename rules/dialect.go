@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -51,7 +52,7 @@ type Dialect struct {
 	Token       map[string]string      `yaml:"token"`
 	Checks      map[string]checkConfig `yaml:"checks"`
 
-	check       setting.Check // while it is compiled
+	check       place // while it is compiled
 	method, uri template
 	skip        *expression.Program
 	event       eventTemplates
@@ -131,9 +132,14 @@ var (
 )
 
 // compile compiles the file: first what its routes refer to, then the routes.
-func (d *Dialect) compile(check setting.Check) {
-	d.check = check
+func (d *Dialect) compile(from setting.Check) {
+	d.check = place{Check: from}
 	included := d.include()
+	check := d.check.knowing("header", d.Headers).knowing("query", d.Query).knowing("entity", entityProperties)
+	if included == nil {
+		check = check.knowing("path", d.parameters()).knowing("set", d.values())
+	}
+	d.check = check
 	if d.Name == "" {
 		check.Add("name", "give the dialect a name")
 	}
@@ -259,7 +265,7 @@ type eventTemplates map[string]template
 
 // with returns the templates after those that a resource or a route has of its
 // own.
-func (e eventTemplates) with(check setting.Check, own map[string]string) eventTemplates {
+func (e eventTemplates) with(check place, own map[string]string) eventTemplates {
 	if len(own) == 0 {
 		return e
 	}
@@ -274,7 +280,7 @@ func (e eventTemplates) with(check setting.Check, own map[string]string) eventTe
 	return changed
 }
 
-func (n *nativeConfig) compile(check setting.Check) {
+func (n *nativeConfig) compile(check place) {
 	for _, name := range slices.Sorted(maps.Keys(n.Headers)) {
 		n.headers = append(n.headers, nativeHeader{name, compileTemplate(check, "headers."+name, n.Headers[name], payloadRoots)})
 	}
@@ -285,8 +291,67 @@ func (n *nativeConfig) compile(check setting.Check) {
 	}
 }
 
+// place is a place in a file, and which names there are below the roots of
+// expressions there, as far as that is known.
+type place struct {
+	setting.Check
+	known map[string]map[string]string
+}
+
+// In is the place of a part.
+func (p place) In(path string) place { return place{p.Check.In(path), p.known} }
+
+// knowing is the place with the names that are known below a root.
+func (p place) knowing(root string, names map[string]string) place {
+	known := maps.Clone(p.known)
+	if known == nil {
+		known = map[string]map[string]string{}
+	}
+	known[root] = names
+	return place{p.Check, known}
+}
+
+// entityProperties are what templates may read of the event's entity.
+var entityProperties = map[string]string{"type": "", "id": "", "content_type": "", "version": "", "locale": ""}
+
+var parameter = regexp.MustCompile(`\{(\w+)\}`)
+
+// parameters are the names of all parameters of paths.
+func (d *Dialect) parameters() map[string]string {
+	found := maps.Clone(d.Path)
+	if found == nil {
+		found = map[string]string{}
+	}
+	add := func(paths []string) {
+		for _, match := range parameter.FindAllStringSubmatch(strings.Join(paths, " "), -1) {
+			found[match[1]] = ""
+		}
+	}
+	for _, res := range d.Resources {
+		add(res.Paths)
+	}
+	for _, routes := range d.Routes {
+		for _, r := range routes {
+			add(r.On)
+		}
+	}
+	for _, link := range d.Links {
+		add(link.On)
+	}
+	return found
+}
+
+// values are the names of everything that resources set.
+func (d *Dialect) values() map[string]string {
+	found := map[string]string{}
+	for _, res := range d.Resources {
+		maps.Copy(found, res.Set)
+	}
+	return found
+}
+
 // compile compiles an expression and reports what is wrong with it.
-func compile(check setting.Check, path, source string, roots []string, boolean bool) *expression.Program {
+func compile(check place, path, source string, roots []string, boolean bool) *expression.Program {
 	program, err := expression.Compile(source, expression.Options{Roots: roots, Bool: boolean})
 	if err != nil {
 		hint := ""
@@ -294,6 +359,16 @@ func compile(check setting.Check, path, source string, roots []string, boolean b
 			hint = "; it ends too early: in YAML a # after a space begins a comment, unless all is in quotes"
 		}
 		check.Add(path, "in %q: %v%s", source, err, hint)
+		return nil
+	}
+	for _, read := range program.Paths() {
+		names, known := check.known[read.Root]
+		if !known || len(read.Parts) == 0 || read.Parts[0] == "*" {
+			continue
+		}
+		if _, there := names[read.Parts[0]]; !there {
+			check.Add(path, "in %q: there is no %s.%s%s", source, read.Root, read.Parts[0], didYouMean(read.Parts[0], names))
+		}
 	}
 	return program
 }

@@ -239,7 +239,7 @@ host: preserve
 resources:
   - type: Snippet
     paths: ["/spaces/{space}/snippets"]
-    routes: [write, own]
+    routes: [write]
   - type: Locale
     paths: ["/spaces/{space}/environments/{environment}/locales"]
     routes: [own]

@@ -5,7 +5,6 @@ import (
 
 	"cmstap/event"
 	"cmstap/internal/expression"
-	"cmstap/internal/setting"
 )
 
 // linkConfig says which answers tell where an alias leads to.
@@ -30,7 +29,7 @@ type method struct {
 
 var linkRoots = []string{"path", "response", "item"}
 
-func compileLink(check setting.Check, c linkConfig) linkConfig {
+func compileLink(check place, c linkConfig) linkConfig {
 	for i, on := range c.On {
 		name, path, _ := strings.Cut(on, " ")
 		p, err := parsePattern(path)

@@ -56,7 +56,7 @@ func (s *Subscription) Validate(check setting.Check) {
 		check.Add("on_unknown", "must be deliver or skip")
 	}
 	if s.Filter != "" {
-		s.filter = compile(check, "filter", s.Filter, filterRoots, true)
+		s.filter = compile(place{Check: check}, "filter", s.Filter, filterRoots, true)
 	}
 }
 

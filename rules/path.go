@@ -55,6 +55,20 @@ func (p *pattern) matches(path string) bool {
 	return rest == ""
 }
 
+// covers tells whether every path that matches another pattern matches this one.
+func (p *pattern) covers(other *pattern) bool {
+	extra := len(other.segments) - len(p.segments)
+	if extra < 0 || extra > 0 && !p.open || other.open && !p.open {
+		return false
+	}
+	for i, segment := range p.segments {
+		if o := other.segments[extra+i]; !segment.param && (o.param || o.text != segment.text) {
+			return false
+		}
+	}
+	return true
+}
+
 // mayMatch tells whether a path of so many segments can match.
 func (p *pattern) mayMatch(segments int) bool {
 	return segments == len(p.segments) || p.open && segments > len(p.segments)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"cmstap/internal/setting"
 	"cmstap/rules"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,6 +54,27 @@ func TestREST(t *testing.T) {
 	check(named, "POST", "/api/users", 201, `{"id":1}`, "User.create 1")
 	check(named, "POST", "/api/users/1/login", 201, `{"id":1}`)
 	check(named, "PUT", "/api/posts/1", 200, `{"id":1}`, "posts.update 1")
+}
+
+// TestRESTWarnings: any type may come, but no other action.
+func TestRESTWarnings(t *testing.T) {
+	t.Parallel()
+	rest, err := rules.LoadDialect("rest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for topic, want := range map[string]int{"posts.create": 0, "*.delete": 0, "posts.publish": 1} {
+		var s rules.Subscription
+		var warnings setting.Problems
+		err := setting.Decode("t.yaml", []byte("topics: "+topic), &s, func(c setting.Check) {
+			s.Validate(c)
+			s.Warn(c, rest)
+			warnings = c.Warnings()
+		})
+		if err != nil || len(warnings) != want {
+			t.Errorf("%s: %v %v", topic, warnings, err)
+		}
+	}
 }
 
 // TestDocs: the dialects in docs/dialects.md are good ones.

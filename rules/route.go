@@ -95,16 +95,14 @@ func (s statuses) contain(status int) bool {
 var usualSuccess = statuses{"200", "201", "204"}
 
 // compileRoute compiles what a route says; base holds what its resource says.
-func (d *Dialect) compileRoute(check setting.Check, c *routeConfig, base route) route {
+func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	r := base
+	check = check.knowing("body", c.Body)
 	if len(c.On) == 0 {
 		check.Add("on", "want a method and what follows the path, for example PUT /{id}")
 	}
 	if c.When != "" {
 		r.when = compile(check, "when", c.When, requestRoots, true)
-		if r.when != nil && r.when.Reads("body") && len(c.Body) == 0 {
-			check.Add("when", "it reads the body; say under body what is to be read of it")
-		}
 	}
 	r.pass, r.gone = c.Pass, c.Gone
 	r.success, r.final = usualSuccess, compileStatuses(check, "final", c.Final)
@@ -129,7 +127,7 @@ func (d *Dialect) compileRoute(check setting.Check, c *routeConfig, base route) 
 	return r
 }
 
-func compileStatuses(check setting.Check, path string, list []string) statuses {
+func compileStatuses(check place, path string, list []string) statuses {
 	for i, text := range list {
 		if len(text) != 3 || text[0] < '1' || text[0] > '9' || text[1:] != "xx" && strings.Trim(text, "0123456789") != "" {
 			check.Add(indexed(path, i), "want a status such as 201, or a class such as 2xx, not %q", text)
@@ -138,7 +136,7 @@ func compileStatuses(check setting.Check, path string, list []string) statuses {
 	return list
 }
 
-func compileBody(check setting.Check, sources map[string]string) map[string]*expression.Program {
+func compileBody(check place, sources map[string]string) map[string]*expression.Program {
 	if len(sources) == 0 {
 		return nil
 	}
@@ -154,7 +152,7 @@ func compileBody(check setting.Check, sources map[string]string) map[string]*exp
 	return body
 }
 
-func compileActions(check setting.Check, c *routeConfig) []action {
+func compileActions(check place, c *routeConfig) []action {
 	list := slices.Clone(c.Actions)
 	if len(c.Action) > 0 {
 		list = append(list, actionConfig{Action: c.Action})
@@ -190,7 +188,7 @@ func isWord(text string) bool {
 
 // addResource makes a route of each path form and each route of the groups that
 // the resource names.
-func (d *Dialect) addResource(check setting.Check, res *resource) {
+func (d *Dialect) addResource(check place, res *resource) {
 	if res.Type == "" {
 		check.Add("type", "name the type of the entities")
 	} else if !strings.Contains(res.Type, "${") && !isWord(res.Type) {
@@ -218,7 +216,7 @@ func (d *Dialect) addResource(check setting.Check, res *resource) {
 }
 
 // addRoutes adds a route under every path form of its resource.
-func (d *Dialect) addRoutes(check setting.Check, r route, on string, paths []string) {
+func (d *Dialect) addRoutes(check place, r route, on string, paths []string) {
 	method, rest, _ := strings.Cut(on, " ")
 	for n, path := range paths {
 		p, err := parsePattern(path + rest)
@@ -227,6 +225,11 @@ func (d *Dialect) addRoutes(check setting.Check, r route, on string, paths []str
 			continue
 		}
 		r.pattern, r.name = p, method+" "+path+rest
+		for _, before := range d.routes[method] {
+			if before.when == nil && before.pattern.covers(&p) {
+				check.Add(indexed("paths", n), "%s is never reached: %s comes before it", r.name, before.name)
+			}
+		}
 		d.add(method, r)
 	}
 }
@@ -241,7 +244,7 @@ func (d *Dialect) add(method string, r route) {
 	d.routes[method] = append(d.routes[method], &r)
 }
 
-func checkMethods(check setting.Check, on []string) {
+func checkMethods(check place, on []string) {
 	for _, text := range on {
 		if method, _, _ := strings.Cut(text, " "); method == "" || method != strings.ToUpper(method) {
 			check.Add("on", "want a method and what follows the path, for example PUT /{id}, not %q", text)

@@ -584,6 +584,28 @@ func TestDialectMistakes(t *testing.T) {
 	check("name: a\nroutes:\n  w:\n  - {on: POST, success: [201]}", `d.yaml:4: routes.w[0]: name the action, or a list of actions; or say pass: true if nothing changes`)
 	check("name: a\npayloads:\n  p:\n    a: ${type", `d.yaml:4: payloads.p.a: in "${type": a ${ has no closing brace; if the text goes on after a #, put it in quotes`)
 	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, set, type, action, topic, space, environment, entity, time, id`)
+	// Names that are not there, and routes that nothing reaches.
+	check(`
+name: a
+headers: { version: X-Version }
+resources: [{ type: A, paths: "/as/{space}", routes: w, set: { kind: k } }]
+routes:
+  w:
+  - { on: "PUT /{id}", body: { ids: request.ids }, when: body.idds != nil, action: save }
+  - { on: "DELETE /{id}", when: path.idd == "1", action: de lete }
+  - { on: PATCH, when: header.versoin == "1" and query.x == "2", action: save }
+event: { id: "${path.di}" }
+payloads: { p: { a: "${entity.idd}", b: "${set.kin}" } }
+`, `d.yaml:7: routes.w[0].when: in "body.idds != nil": there is no body.idds; did you mean ids?`,
+		`d.yaml:8: routes.w[1].actions[0]: want a word of letters, digits, - and _, not "de lete"; it is the second half of a topic`,
+		`d.yaml:8: routes.w[1].when: in "path.idd == \"1\"": there is no path.idd; did you mean id?`,
+		`d.yaml:9: routes.w[2].when: in "header.versoin == \"1\" and query.x == \"2\"": there is no header.versoin; did you mean version?`,
+		`d.yaml:10: event.id: in "path.di": there is no path.di; did you mean id?`,
+		`d.yaml:11: payloads.p.a: in "entity.idd": there is no entity.idd; did you mean id?`,
+		`d.yaml:11: payloads.p.b: in "set.kin": there is no set.kin; did you mean kind?`)
+	check("name: a\nresources: [{ type: A, paths: [/a, '/{x}'], routes: w }]\nroutes:\n  w:\n  - { on: POST, action: a }\n  - { on: POST, action: b }",
+		"d.yaml:2: resources[0].paths[0]: POST /a is never reached: POST /a comes before it",
+		"d.yaml:2: resources[0].paths[1]: POST /{x} is never reached: POST /{x} comes before it")
 	credential := func(header string) {
 		t.Helper()
 		check("name: a\nheaders:\n  h: "+header, "d.yaml:3: headers.h: "+header+" holds a credential, and what a dialect reads is kept on disk; leave it out")

@@ -28,7 +28,7 @@ type values struct {
 
 func newValues(roots map[string]any) *values { return &values{roots, expression.NewScope(roots)} }
 
-func compileTemplate(check setting.Check, path, source string, roots []string) template {
+func compileTemplate(check place, path, source string, roots []string) template {
 	var t template
 	for rest := source; rest != ""; {
 		text, after, found := strings.Cut(rest, "${")
@@ -153,7 +153,7 @@ type child struct {
 	value *node
 }
 
-func compileTree(check setting.Check, tree setting.Tree) *node {
+func compileTree(check place, tree setting.Tree) *node {
 	n := &node{kind: tree.Kind}
 	switch tree.Kind {
 	case setting.TreeMap:
@@ -172,7 +172,7 @@ func compileTree(check setting.Check, tree setting.Tree) *node {
 	return n
 }
 
-func compileField(check setting.Check, f setting.Field) child {
+func compileField(check place, f setting.Field) child {
 	c := child{value: compileTree(check, f.Value)}
 	if strings.Contains(f.Name, "${") {
 		c.key = compileTemplate(check, "", f.Name, payloadRoots)

@@ -27,7 +27,10 @@ func (p product) topic() string { return p.typ + "." + p.action }
 func (d *Dialect) products() []product {
 	var all []product
 	for _, r := range d.named {
-		typ, _ := r.typ.constant()
+		typ, isConstant := r.typ.constant()
+		if !isConstant {
+			typ = "*"
+		}
 		for _, a := range r.actions {
 			for _, name := range a.names {
 				all = append(all, product{typ, name, r, cmp.Or(r.payload, d.payloads["identity"])})
@@ -126,7 +129,11 @@ func (s *Subscription) Warn(check setting.Check, d *Dialect) {
 	var wanted []product
 	for i, t := range s.topics {
 		covered := slices.DeleteFunc(slices.Clone(all), func(p product) bool {
-			return !t.covers(&event.Event{Type: p.typ, Action: p.action})
+			typ := p.typ
+			if typ == "*" { // only the request tells: it may be any
+				typ = t.typ
+			}
+			return !t.covers(&event.Event{Type: typ, Action: p.action})
 		})
 		switch {
 		case len(covered) == 0:
