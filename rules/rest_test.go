@@ -66,7 +66,7 @@ func TestRESTWarnings(t *testing.T) {
 	for topic, want := range map[string]int{"posts.create": 0, "*.delete": 0, "posts.publish": 1} {
 		var s rules.Subscription
 		var warnings setting.Problems
-		err := setting.Decode("t.yaml", []byte("topics: "+topic), &s, func(c setting.Check) {
+		err := setting.Decode("t.yaml", []byte("topics: '"+topic+"'"), &s, func(c setting.Check) {
 			s.Validate(c)
 			s.Warn(c, rest)
 			warnings = c.Warnings()
