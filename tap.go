@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -110,6 +111,10 @@ func (t *tap) Observe(x *event.Exchange) {
 	if err := t.outbox.Learn(ctx, t.rules.Learn(x)); err != nil {
 		t.log.Warn("store", "error", err, "hint", "what an alias leads to can not be stored; it will be learned again")
 	}
+	if poll := t.rules.Poll(x); poll != "" {
+		finding := event.Finding{Status: x.Status, Entity: x.Answer}
+		t.resolver.Told(ctx, poll, func(job *event.Exchange) (event.Verdict, *event.Exchange) { return t.result(job, finding) })
+	}
 }
 
 // Settle implements resolve.Tap: it stores how a write ended, without an event
@@ -144,8 +149,13 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	for _, e := range t.derive(x) {
 		captured = append(captured, t.match(e))
 	}
-	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.rules.Learn(x)); err != nil {
+	job := t.rules.Job(x)
+	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.rules.Learn(x), job); err != nil {
 		return err
+	}
+	if job != nil {
+		t.log.Info("job", "job", job.Job.ID, "method", job.Method, "path", job.Path, "request", x.Intent.ID)
+		t.resolver.Add(&event.Exchange{Intent: job, Time: x.Time, Credentials: maps.Clone(x.Credentials)})
 	}
 	if !t.rules.Knows(x.Intent) {
 		t.gap(x.Intent, errors.New("the dialect does not know this write any more"),

@@ -121,16 +121,10 @@ func (r *route) resolved(x *event.Exchange, f event.Finding, v *values) *event.E
 }
 
 func entityOf(f event.Finding) expression.Document {
-	switch {
-	case f.Status != statusOK:
+	if f.Status != statusOK {
 		return expression.Document{Why: "there is no such entity"}
-	case f.Entity.Err != "":
-		return expression.Document{Why: f.Entity.Err}
 	}
-	if problem := jsonProblem(f.Entity.Bytes); problem != "" {
-		return expression.Document{Why: "the entity " + problem}
-	}
-	return whole(f.Entity.Bytes)
+	return readable(f.Entity)
 }
 
 // through returns the path up to and with that parameter.

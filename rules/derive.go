@@ -22,17 +22,26 @@ func (r *Rules) Knows(intent *event.Intent) bool { return r.dialect.named[intent
 // Derive returns the events of an exchange, none if its route is not known. One
 // that is in doubt gives unconfirmed events. Links are what is known of aliases.
 func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
-	route := r.dialect.named[x.Intent.Route]
-	if route == nil {
+	of := r.dialect.named[x.Intent.Route]
+	if of == nil {
 		return nil
 	}
-	d := &derivation{dialect: r.dialect, route: route, x: x, links: links, before: map[string]int{}}
+	if x.Intent.Job == nil && len(of.after) == 0 && r.Job(x) != nil {
+		return nil // its events come with the result
+	}
+	d := &derivation{dialect: r.dialect, x: x, links: links, before: map[string]int{}}
 	d.response, d.status, d.problem = answerOf(x)
-	roots := r.dialect.rootsOf(x.Intent, route)
+	roots := r.dialect.rootsOf(x.Intent, of)
 	roots["status"], roots["response"] = d.status, d.response
 	roots["before"] = expression.Document{Why: "the state before is not known"}
-	for _, item := range route.items(newValues(roots)) {
-		d.add(roots, item)
+	routes := []*route{of}
+	if x.Intent.Job != nil && len(of.after) > 0 {
+		routes = of.after
+	}
+	for _, d.route = range routes {
+		for _, item := range d.route.items(newValues(roots)) {
+			d.add(roots, item)
+		}
 	}
 	return d.events
 }
@@ -116,7 +125,7 @@ func (d *derivation) add(common map[string]any, item any) {
 	}
 	roots["set"], roots["type"], roots["entity"] = r.set, e.Type, document(e.Entity, "")
 	roots["time"] = timestamp(e.Time)
-	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment})
+	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "cause": e.Cause})
 	actions := r.happened(v.scope)
 	for _, action := range actions {
 		if len(actions) > 1 {
@@ -175,6 +184,7 @@ func answerOf(x *event.Exchange) (response expression.Document, status int, prob
 // fill sets what the templates give; what they do not know stays empty.
 func (t eventTemplates) fill(e *event.Event, v *values) {
 	e.Space, e.Actor, e.Alias, e.Target = t["space"].known(v), t["actor"].known(v), t["alias"].known(v), t["target"].known(v)
+	e.Cause = t["cause"].known(v)
 	environment, state, why := t["environment"].text(v)
 	e.Environment = environment
 	if state == expression.Unknown {
@@ -196,10 +206,14 @@ func (d *derivation) fillPayload(e *event.Event, v *values) {
 		}
 		n = d.dialect.payloads["identity"]
 	}
+	identity := d.dialect.payloads["identity"]
+	if n == identity && n != nil {
+		e.Partial = cmp.Or(e.Partial, "only what names it was seen")
+	}
 	payload, ok := n.fillOrNot(v, &e.Partial)
 	if !ok { // a payload that is nothing but an expression without a value
 		e.Partial = cmp.Or(e.Partial, "the payload has no value")
-		payload, _ = d.dialect.payloads["identity"].fillOrNot(v, &e.Partial)
+		payload, _ = identity.fillOrNot(v, &e.Partial)
 	}
 	e.Payload = payload
 }
@@ -220,7 +234,7 @@ func (d *derivation) content(item any) (content []byte, partial string) {
 func (n *nativeConfig) fill(v *values) event.Native {
 	native := event.Native{ContentType: n.ContentType}
 	for _, h := range n.headers {
-		if value, state, _ := h.value.text(v); state == expression.Present {
+		if value, state, _ := h.value.text(v); state == expression.Present && value != "" {
 			native.Headers = append(native.Headers, event.Header{Name: h.name, Value: value})
 		}
 	}

@@ -51,6 +51,10 @@ type Dialect struct {
 	Credentials []string               `yaml:"credentials"`
 	Token       map[string]string      `yaml:"token"`
 	Checks      map[string]checkConfig `yaml:"checks"`
+	// Jobs are the works that answers promise, by name, and Job the one that any
+	// write may become.
+	Jobs map[string]jobConfig `yaml:"jobs"`
+	Job  string               `yaml:"job"`
 
 	check       place // while it is compiled
 	method, uri template
@@ -62,6 +66,7 @@ type Dialect struct {
 	links       []linkConfig
 	token       map[string]template
 	checks      map[string]*checkConfig
+	jobs        map[string]*jobConfig
 }
 
 type nativeConfig struct {
@@ -114,7 +119,7 @@ func loadBuiltin(name string) (*Dialect, error) {
 func ParseDialect(file string, text []byte) (*Dialect, error) {
 	d := &Dialect{
 		routes: map[string][]*route{}, named: map[string]*route{}, payloads: map[string]*node{},
-		token: map[string]template{}, checks: map[string]*checkConfig{},
+		token: map[string]template{}, checks: map[string]*checkConfig{}, jobs: map[string]*jobConfig{},
 	}
 	if err := setting.Decode(file, text, d, d.compile); err != nil {
 		return nil, err
@@ -127,8 +132,8 @@ var (
 	headRoots    = []string{"header", "query"}
 	bodyRoots    = []string{"path", "header", "query", "uri", "request"}
 	requestRoots = []string{"path", "header", "query", "uri", "body"}
-	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before")
-	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "entity", "time", "id")
+	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before", "job")
+	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "cause", "entity", "time", "id")
 )
 
 // compile compiles the file: first what its routes refer to, then the routes.
@@ -158,6 +163,12 @@ func (d *Dialect) compile(from setting.Check) {
 	}
 	for name, c := range d.Checks {
 		d.checks[name] = compileCheck(check.In("checks."+name), c)
+	}
+	for name, c := range d.Jobs {
+		d.jobs[name] = compileJob(check.In("jobs."+name), c)
+	}
+	if d.Job != "" && d.jobs[d.Job] == nil {
+		check.Add("job", "there is no job %q under jobs%s", d.Job, didYouMean(d.Job, d.jobs))
 	}
 	for name, text := range d.Token {
 		d.token[name] = compileTemplate(check, "token."+name, text, []string{"token"})
@@ -213,6 +224,8 @@ func (d *Dialect) include() *Dialect {
 	inherit(&d.Routes, base.Routes)
 	inherit(&d.Payloads, base.Payloads)
 	inherit(&d.Checks, base.Checks)
+	inherit(&d.Jobs, base.Jobs)
+	d.Job = cmp.Or(d.Job, base.Job)
 	inherit(&d.Token, base.Token)
 	d.Links = append(d.Links, base.Links...)
 	if d.Credentials == nil {
@@ -258,7 +271,7 @@ func holdsCredential(header string) bool {
 }
 
 // eventSettings are the keys of event.
-var eventSettings = []string{"actor", "alias", "content_type", "environment", "id", "locale", "space", "target", "version"}
+var eventSettings = []string{"actor", "alias", "cause", "content_type", "environment", "id", "locale", "space", "target", "version"}
 
 // eventTemplates fill in who and what; a setting that is not there has no value.
 type eventTemplates map[string]template

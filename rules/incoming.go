@@ -75,6 +75,9 @@ func (d *Dialect) rootsOf(intent *event.Intent, r *route) map[string]any {
 	if r.body != nil {
 		roots["body"] = bodyOf(intent)
 	}
+	if intent.Job != nil {
+		roots["job"] = intent.Job.ID
+	}
 	return roots
 }
 

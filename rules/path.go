@@ -55,6 +55,19 @@ func (p *pattern) matches(path string) bool {
 	return rest == ""
 }
 
+// path fills the parameters in.
+func (p *pattern) path(params map[string]string) string {
+	text := ""
+	for _, segment := range p.segments {
+		if segment.param {
+			text += "/" + url.PathEscape(params[segment.text])
+		} else {
+			text += "/" + segment.text
+		}
+	}
+	return text
+}
+
 // covers tells whether every path that matches another pattern matches this one.
 func (p *pattern) covers(other *pattern) bool {
 	extra := len(other.segments) - len(p.segments)

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -45,8 +46,12 @@ type routeConfig struct {
 	Payload string            `yaml:"payload"`
 	// Check names how a doubt is settled; without one, doubts stay.
 	Check string `yaml:"check"`
+	// Job names the work that the write may become, if it is not the dialect's.
+	Job string `yaml:"job"`
 	// Gone says that the entity is no more afterwards.
 	Gone bool `yaml:"gone"`
+
+	result bool // it is what the result of a job means
 }
 
 // actionConfig is what happened, under a condition. Several actions are several
@@ -74,6 +79,8 @@ type route struct {
 	actions []action
 	payload *node // nil: the answer, or the item, as it is
 	check   *checkConfig
+	job     *jobConfig
+	after   []*route // what the result of the job means; none: the same
 	gone    bool
 }
 
@@ -124,7 +131,27 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	if r.check = d.checks[c.Check]; c.Check != "" && r.check == nil {
 		check.Add("check", "there is no check %q under checks%s", c.Check, didYouMean(c.Check, d.checks))
 	}
+	if !c.result {
+		d.compileRouteJob(check, c, &r, base)
+	}
 	return r
+}
+
+// compileRouteJob compiles what the result of a route's job means.
+func (d *Dialect) compileRouteJob(check place, c *routeConfig, r *route, base route) {
+	name := cmp.Or(c.Job, d.Job)
+	r.job = d.jobs[name]
+	if c.Job != "" && r.job == nil {
+		check.Add("job", "there is no job %q under jobs%s", c.Job, didYouMean(c.Job, d.jobs))
+	}
+	if r.job == nil {
+		return
+	}
+	for i, events := range r.job.Events {
+		events.On, events.Body, events.result = c.On, c.Body, true
+		after := d.compileRoute(d.check.In(fmt.Sprintf("jobs.%s.events[%d]", name, i)), &events, base)
+		r.after = append(r.after, &after)
+	}
 }
 
 func compileStatuses(check place, path string, list []string) statuses {

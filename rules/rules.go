@@ -104,7 +104,7 @@ func (d *Dialect) planOf(r *route, in *incoming, head event.Head, body *event.Co
 
 // observation is the plan for a request that changes nothing.
 func (d *Dialect) observation(in *incoming, head event.Head) event.Plan {
-	if !d.observes(in.method, in.path) {
+	if !d.observes(in.method, in.path) && !d.polls(in.method, in.path) {
 		return event.Plan{}
 	}
 	return event.Plan{
