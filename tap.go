@@ -62,12 +62,12 @@ func (t *tap) Begin(x *event.Exchange) error {
 	if err = t.outbox.Begin(ctx, intent); err == nil {
 		return nil
 	}
-	t.underWay.leave(intent)
 	if t.bestEffort {
 		intent.Unrecorded = true
 		t.gap(intent, err, "the write passes without a record (proxy.durability: best_effort); its event is lost if cmstap stops now")
 		return nil
 	}
+	t.underWay.leave(intent)
 	if !errors.Is(err, outbox.ErrFull) && !errors.Is(err, outbox.ErrNoSpace) { // it may be stored all the same
 		t.resolver.Add(&event.Exchange{Intent: intent, Outcome: event.NotSent})
 	}
@@ -97,7 +97,9 @@ func (t *tap) Finish(x *event.Exchange) {
 	switch {
 	case err == nil:
 	case x.Intent.Unrecorded && x.Outcome != event.Done: // there is no event to lose
+		t.underWay.leave(x.Intent)
 	case x.Intent.Unrecorded:
+		t.underWay.leave(x.Intent)
 		t.gap(x.Intent, err, "the write was not recorded before, and its event can not be stored now: it is lost")
 	default:
 		t.resolver.Add(x)

@@ -56,9 +56,10 @@ type Dialect struct {
 	Jobs map[string]jobConfig `yaml:"jobs"`
 	Job  string               `yaml:"job"`
 
-	check       place // while it is compiled
+	skips       []string // the sources, of an included dialect too
+	check       place    // while it is compiled
 	method, uri template
-	skip        *expression.Program
+	skip        []*expression.Program
 	event       eventTemplates
 	routes      map[string][]*route // by method, in the order of the file
 	named       map[string]*route
@@ -130,6 +131,7 @@ func ParseDialect(file string, text []byte) (*Dialect, error) {
 // The names that expressions of a dialect may use, by where they stand.
 var (
 	headRoots    = []string{"header", "query"}
+	skipRoots    = []string{"path", "header", "query", "uri"}
 	bodyRoots    = []string{"path", "header", "query", "uri", "request"}
 	requestRoots = []string{"path", "header", "query", "uri", "body"}
 	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before", "job")
@@ -139,11 +141,9 @@ var (
 // compile compiles the file: first what its routes refer to, then the routes.
 func (d *Dialect) compile(from setting.Check) {
 	d.check = place{Check: from}
-	included := d.include()
-	check := d.check.knowing("header", d.Headers).knowing("query", d.Query).knowing("entity", entityProperties)
-	if included == nil {
-		check = check.knowing("path", d.parameters()).knowing("set", d.values())
-	}
+	d.include()
+	check := d.check.knowing("header", d.Headers).knowing("query", d.Query).knowing("entity", entityProperties).
+		knowing("path", d.parameters()).knowing("set", d.values())
 	d.check = check
 	if d.Name == "" {
 		check.Add("name", "give the dialect a name")
@@ -155,8 +155,8 @@ func (d *Dialect) compile(from setting.Check) {
 	d.refuseCredentials("query", d.Query)
 	d.method = compileTemplate(check, "method", d.Method, headRoots)
 	d.uri = compileTemplate(check, "uri", d.URI, headRoots)
-	if d.Skip != "" {
-		d.skip = compile(check, "skip", d.Skip, []string{"path", "header", "query", "uri"}, true)
+	for _, source := range d.skips {
+		d.skip = append(d.skip, compile(check, "skip", source, skipRoots, true))
 	}
 	for name, tree := range d.Payloads {
 		d.payloads[name] = compileTree(check.In("payloads."+name), tree)
@@ -178,12 +178,12 @@ func (d *Dialect) compile(from setting.Check) {
 	}
 	d.event = eventTemplates{}.with(check.In("event"), d.Event)
 	d.Native.compile(check.In("native"))
-	d.compileRoutes(included)
+	d.compileRoutes()
 }
 
-// compileRoutes makes the routes: the own ones, then those of the included
-// dialect.
-func (d *Dialect) compileRoutes(included *Dialect) {
+// compileRoutes makes the routes. Groups are compiled once more by themselves, so
+// that mistakes are found in those that no resource names.
+func (d *Dialect) compileRoutes() {
 	for name, routes := range d.Routes {
 		for i := range routes {
 			at := d.check.In(fmt.Sprintf("routes.%s[%d]", name, i))
@@ -194,26 +194,25 @@ func (d *Dialect) compileRoutes(included *Dialect) {
 	for i := range d.Resources {
 		d.addResource(d.check.In(indexed("resources", i)), &d.Resources[i])
 	}
-	if included == nil {
-		return
-	}
-	for method, routes := range included.routes {
-		for _, r := range routes {
-			d.add(method, *r)
-		}
-	}
 }
 
-// include takes over what this file does not say from the dialect that it
-// names; nil if it names none.
-func (d *Dialect) include() *Dialect {
+// include takes over what this file does not say from the dialect that it names.
+func (d *Dialect) include() {
+	if d.Skip != "" {
+		d.skips = append(d.skips, d.Skip)
+	}
 	if d.Include == "" {
-		return nil
+		return
 	}
 	base, err := loadBuiltin(d.Include)
 	if err != nil {
 		d.check.Add("include", "%v", err)
-		return nil
+		return
+	}
+	d.skips = append(d.skips, base.skips...)
+	for _, res := range base.Resources {
+		res.included = true
+		d.Resources = append(d.Resources, res)
 	}
 	d.Host = cmp.Or(d.Host, base.Host)
 	d.Method, d.URI = cmp.Or(d.Method, base.Method), cmp.Or(d.URI, base.URI)
@@ -234,7 +233,6 @@ func (d *Dialect) include() *Dialect {
 	if d.Native.Headers == nil && d.Native.PerCall == nil && d.Native.ContentType == "" {
 		d.Native = nativeConfig{ContentType: base.Native.ContentType, Headers: base.Native.Headers, PerCall: base.Native.PerCall}
 	}
-	return base
 }
 
 // inherit adds to a map what it does not have.
@@ -249,21 +247,22 @@ func inherit[V any](own *map[string]V, base map[string]V) {
 
 func (d *Dialect) refuseCredentials(path string, names map[string]string) {
 	for name, of := range names {
-		if holdsCredential(of) {
+		stack := path == "headers" && of == "api_key" // Contentstack names the stack by it, in every webhook too
+		if holdsCredential(of) && !stack {
 			d.check.Add(path+"."+name, "%s holds a credential, and what a dialect reads is kept on disk; leave it out", of)
 		}
 	}
 }
 
-// holdsCredential tells from a header's name whether its value must not be kept.
-func holdsCredential(header string) bool {
-	name := strings.ToLower(header)
-	switch name {
-	case "authorization", "proxy-authorization", "cookie", "set-cookie":
+// holdsCredential tells from a name whether its value must not be kept.
+func holdsCredential(name string) bool {
+	plain := strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(name))
+	switch plain {
+	case "cookie", "setcookie", "session", "sessionid", "sig", "jwt", "pwd", "otp", "pin":
 		return true
 	}
-	for _, word := range []string{"token", "secret", "api-key", "apikey", "password"} {
-		if strings.Contains(name, word) {
+	for _, word := range []string{"authoriz", "token", "secret", "apikey", "accesskey", "password", "passwd", "credential", "signature"} {
+		if strings.Contains(plain, word) {
 			return true
 		}
 	}
@@ -327,7 +326,7 @@ func (p place) knowing(root string, names map[string]string) place {
 // entityProperties are what templates may read of the event's entity.
 var entityProperties = map[string]string{"type": "", "id": "", "content_type": "", "version": "", "locale": ""}
 
-var parameter = regexp.MustCompile(`\{(\w+)\}`)
+var parameter = regexp.MustCompile(`\{([\w-]+)\}`)
 
 // parameters are the names of all parameters of paths.
 func (d *Dialect) parameters() map[string]string {

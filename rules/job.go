@@ -74,9 +74,9 @@ func (r *Rules) Job(x *event.Exchange) *event.Intent {
 	response, status, _ := answerOf(x)
 	roots := r.dialect.rootsOf(x.Intent, route)
 	roots["status"], roots["response"] = status, response
-	v := newValues(roots)
+	v := expression.NewScope(roots)
 	id := c.id.known(v)
-	if id == "" || c.when != nil && !c.when.Run(v.scope).True() {
+	if id == "" || c.when != nil && !c.when.Run(v).True() {
 		return nil
 	}
 	params := r.dialect.params(route, r.dialect.again(x.Intent).path)
@@ -98,8 +98,8 @@ func (r *Rules) Result(x *event.Exchange, f event.Finding) (event.Verdict, *even
 	roots := r.dialect.rootsOf(x.Intent, route)
 	response := readable(f.Entity)
 	roots["status"], roots["response"] = f.Status, response
-	v := newValues(roots)
-	is := func(p *expression.Program) bool { return p != nil && p.Run(v.scope).True() }
+	v := expression.NewScope(roots)
+	is := func(p *expression.Program) bool { return p != nil && p.Run(v).True() }
 	switch {
 	case response.JSON == nil, is(c.running):
 		return event.Doubt, x

@@ -101,8 +101,9 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 		if params == nil {
 			continue
 		}
+		scope := expression.NewScope(map[string]any{"path": params, "response": response})
 		for _, item := range c.items(response) {
-			if link, ok := c.link(params, response, item); ok {
+			if link, ok := c.link(params, scope, item); ok {
 				link.Time = x.Time
 				found = append(found, link)
 			}
@@ -124,8 +125,8 @@ func (c *linkConfig) items(response expression.Document) []any {
 }
 
 // link reads one link.
-func (c *linkConfig) link(params map[string]string, response expression.Document, item any) (event.Link, bool) {
-	v := newValues(map[string]any{"path": params, "response": response, "item": item})
+func (c *linkConfig) link(params map[string]string, common *expression.Scope, item any) (event.Link, bool) {
+	v := common.With(map[string]any{"item": item})
 	alias, state, _ := c.alias.text(v)
 	if state != expression.Present || alias == "" {
 		return event.Link{}, false

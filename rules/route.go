@@ -22,6 +22,10 @@ type resource struct {
 	// Event gives settings of the dialect's event another value for this
 	// resource; an empty one means that its events have none.
 	Event map[string]string `yaml:"event"`
+	// Skip is a condition on a request: it changes nothing.
+	Skip string `yaml:"skip"`
+
+	included bool // it is of the included dialect
 }
 
 // routeConfig is what a request means that has one of these methods and ends.
@@ -67,8 +71,8 @@ type route struct {
 	pattern pattern
 	set     map[string]string
 
-	when    *expression.Program // nil: always
-	skip    *expression.Program
+	when    *expression.Program   // nil: always
+	skip    []*expression.Program // any of them
 	pass    bool
 	success statuses
 	final   statuses
@@ -169,11 +173,18 @@ func compileBody(check place, sources map[string]string) map[string]*expression.
 	}
 	body := map[string]*expression.Program{}
 	for name, source := range sources {
-		if program := compile(check, "body."+name, source, bodyRoots, false); program != nil {
-			body[name] = program
+		program := compile(check, "body."+name, source, bodyRoots, false)
+		if program == nil {
+			continue
 		}
-		if holdsCredential(name) {
-			check.Add("body."+name, "its name says that it is a credential, and what a dialect reads is kept on disk; leave it out, or give it another name")
+		body[name] = program
+		if root, path, ok := program.Path(); ok && root == "request" && len(path) == 0 {
+			check.Add("body."+name, "it is all of the body, and what a dialect reads is kept on disk; name what is needed of it")
+		}
+		for _, read := range program.Paths() {
+			if slices.ContainsFunc(read.Parts, holdsCredential) {
+				check.Add("body."+name, "%s holds a credential, and what a dialect reads is kept on disk; leave it out", read)
+			}
 		}
 	}
 	return body
@@ -225,8 +236,11 @@ func (d *Dialect) addResource(check place, res *resource) {
 		check.Add("paths", "name the path, for example [/api/posts]")
 	}
 	base := route{
-		set: res.Set, skip: d.skip, typ: compileTemplate(check, "type", res.Type, answerRoots),
+		set: res.Set, skip: slices.Clip(d.skip), typ: compileTemplate(check, "type", res.Type, answerRoots),
 		event: d.event.with(check.In("event"), res.Event),
+	}
+	if res.Skip != "" {
+		base.skip = append(base.skip, compile(check, "skip", res.Skip, skipRoots, true))
 	}
 	for i, group := range res.Routes {
 		routes, known := d.Routes[group]
@@ -236,14 +250,14 @@ func (d *Dialect) addResource(check place, res *resource) {
 		for n := range routes {
 			compiled := d.compileRoute(d.check.In(fmt.Sprintf("routes.%s[%d]", group, n)), &routes[n], base)
 			for _, on := range routes[n].On {
-				d.addRoutes(check, compiled, on, res.Paths)
+				d.addRoutes(check, compiled, on, res.Paths, res.included)
 			}
 		}
 	}
 }
 
 // addRoutes adds a route under every path form of its resource.
-func (d *Dialect) addRoutes(check place, r route, on string, paths []string) {
+func (d *Dialect) addRoutes(check place, r route, on string, paths []string, included bool) {
 	method, rest, _ := strings.Cut(on, " ")
 	for n, path := range paths {
 		p, err := parsePattern(path + rest)
@@ -253,7 +267,7 @@ func (d *Dialect) addRoutes(check place, r route, on string, paths []string) {
 		}
 		r.pattern, r.name = p, method+" "+path+rest
 		for _, before := range d.routes[method] {
-			if before.when == nil && before.pattern.covers(&p) {
+			if before.when == nil && len(before.skip) == len(d.skip) && before.pattern.covers(&p) && !included {
 				check.Add(indexed("paths", n), "%s is never reached: %s comes before it", r.name, before.name)
 			}
 		}
@@ -313,6 +327,17 @@ func (r *route) Judge(status int) event.Verdict {
 	}
 }
 
+// skipped returns the condition by which a request changes nothing, nil if there
+// is none.
+func (r *route) skipped(scope *expression.Scope) *expression.Program {
+	for _, skip := range r.skip {
+		if skip != nil && skip.Run(scope).True() {
+			return skip
+		}
+	}
+	return nil
+}
+
 // happened returns the actions of the first condition that holds. If none does,
 // the last one counts where it could not be decided: doubt delivers.
 func (r *route) happened(scope *expression.Scope) []string {
@@ -321,7 +346,7 @@ func (r *route) happened(scope *expression.Scope) []string {
 			return a.names
 		}
 		result := a.when.Run(scope)
-		if result.True() || i == len(r.actions)-1 && result.State == expression.Unknown {
+		if result.True() || i == len(r.actions)-1 && undecided(result) {
 			return a.names
 		}
 	}

@@ -614,7 +614,17 @@ payloads: { p: { a: "${entity.idd}", b: "${set.kin}" } }
 		t.Helper()
 		check("name: a\nheaders:\n  h: "+header, "d.yaml:3: headers.h: "+header+" holds a credential, and what a dialect reads is kept on disk; leave it out")
 	}
+	for name, source := range map[string]string{"pw": "request.user.password", "k": "request.api_key", "x": `request["session-id"]`} {
+		check("name: a\nroutes:\n  w:\n  - { on: POST, action: b, body: { "+name+": '"+source+"' } }",
+			"d.yaml:4: routes.w[0].body."+name+": "+source+" holds a credential, and what a dialect reads is kept on disk; leave it out")
+	}
+	check("name: a\nroutes:\n  w:\n  - { on: POST, action: b, body: { all: request } }",
+		"d.yaml:4: routes.w[0].body.all: it is all of the body, and what a dialect reads is kept on disk; name what is needed of it")
+	check("name: a\nresources: [{ type: A, paths: '/a?x=1', routes: w }]\nroutes: { w: [{ on: POST, action: b }] }",
+		`d.yaml:2: resources[0].paths[0]: the path "/a?x=1": each part is a word or a parameter such as {id}; a parameter has letters, digits, - and _, and no query follows`)
 	credential("Authorization")
+	credential("access_key")
+	credential("JWT")
 	credential("proxy-authorization")
 	credential("Cookie")
 	credential("Set-Cookie")

@@ -86,8 +86,9 @@ type item struct {
 	settled bool
 
 	// Under the resolver's mutex.
-	inDoubt bool // to be asked about
-	failed  bool // it could not be stored
+	inDoubt bool        // to be asked about
+	forget  *time.Timer // the credentials; nil if there are none
+	failed  bool        // it could not be stored
 	due     time.Time
 }
 
@@ -143,7 +144,7 @@ func (r *Resolver) Add(x *event.Exchange) {
 		r.doubts++
 		it.inDoubt = true
 		it.due, _ = r.nextTime(it)
-		time.AfterFunc(credentialsFor, it.forgetCredentials)
+		it.forget = time.AfterFunc(credentialsFor, it.forgetCredentials)
 	} else {
 		x.Credentials = nil
 	}
@@ -351,7 +352,7 @@ func (r *Resolver) decided(ctx context.Context, it *item) bool {
 	switch {
 	case ctx.Err() != nil:
 		return false
-	case verdict == event.Rejected && (!more || it.refused || it.poll != ""):
+	case verdict == event.Rejected && (it.refused || it.poll != ""):
 		x.Outcome = event.Refused
 	case verdict != event.Accepted && more:
 		it.refused = verdict == event.Rejected
@@ -391,6 +392,9 @@ func (r *Resolver) remove(it *item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.held -= it.bytes
+	if it.forget != nil {
+		it.forget.Stop()
+	}
 	if i := slices.Index(r.waiting, it); i >= 0 {
 		r.waiting = slices.Delete(r.waiting, i, i+1)
 	}
