@@ -81,7 +81,7 @@ func multipartDocument(body []byte, boundary string) expression.Document {
 	reader := multipart.NewReader(bytes.NewReader(body), boundary)
 	for range maxParts {
 		part, err := reader.NextPart()
-		if err == io.EOF { //nolint:errorlint // one that is wrapped says that the body is cut
+		if err == io.EOF { // one that is wrapped says that the body is cut
 			return formDocument(fields)
 		}
 		if err != nil {
