@@ -91,17 +91,30 @@ func itemsOf(raw []byte) (items []any) {
 	return items
 }
 
-// add makes the events of one item: first who and what, then what follows from
-// that.
+// add makes the events of one item. If nobody knows of what type it is, there
+// are events of each that it may be.
 func (d *derivation) add(common map[string]any, item any) {
-	x, r := d.x, d.route
 	roots := maps.Clone(common)
 	if item != nil {
 		roots["item"] = item
 	}
-	v := newValues(roots)
+	typ := d.route.typ.known(newValues(roots))
+	if typ != "" || len(d.route.types) == 0 {
+		d.addOne(roots, typ)
+		return
+	}
+	for _, typ := range d.route.types {
+		d.addOne(maps.Clone(roots), typ)
+	}
+}
+
+// addOne makes the events of an item: first who and what, then what follows
+// from that.
+func (d *derivation) addOne(roots map[string]any, typ string) {
+	x, r, v := d.x, d.route, newValues(roots)
 	e := event.Event{
-		Time: x.Time.UTC(), Type: r.typ.known(v), Confirmed: x.Outcome == event.Done, PayloadError: d.problem, Gone: r.gone,
+		Time: x.Time.UTC(), Type: typ, Confirmed: x.Outcome == event.Done, PayloadError: d.problem,
+		Accepted: r.accepted, Gone: r.gone,
 		Request: event.Request{
 			Method: x.Intent.Method, Path: x.Intent.Path, ID: x.Intent.ID,
 			Traceparent: x.Intent.Traceparent, UserAgent: x.Intent.UserAgent,
@@ -116,7 +129,8 @@ func (d *derivation) add(common map[string]any, item any) {
 	}
 	roots["set"], roots["type"], roots["entity"] = r.set, e.Type, document(e.Entity, "")
 	roots["time"] = timestamp(e.Time)
-	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment})
+	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "target": e.Target})
+	roots["aliases"] = document(d.links.Aliases(e.Space, e.Resolved()), "")
 	actions := r.happened(v.scope)
 	for _, action := range actions {
 		if len(actions) > 1 {

@@ -37,12 +37,16 @@ type routeConfig struct {
 	// Body names what is read from the request's body before it is forwarded.
 	Body map[string]string `yaml:"body"`
 	// Each is a list: every item is an event of its own.
-	Each    string            `yaml:"each"`
-	Type    string            `yaml:"type"`
+	Each string `yaml:"each"`
+	Type string `yaml:"type"`
+	// Types are what a type with expressions in it may be.
+	Types   []string          `yaml:"types"`
 	Event   map[string]string `yaml:"event"`
 	Action  []string          `yaml:"action"`
 	Actions []actionConfig    `yaml:"actions"`
 	Payload string            `yaml:"payload"`
+	// Accepted says that the answer only promises.
+	Accepted bool `yaml:"accepted"`
 	// Check names how a doubt is settled; without one, doubts stay.
 	Check string `yaml:"check"`
 	// Gone says that the entity is no more afterwards.
@@ -62,19 +66,21 @@ type route struct {
 	pattern pattern
 	set     map[string]string
 
-	when    *expression.Program // nil: always
-	skip    *expression.Program
-	pass    bool
-	success statuses
-	final   statuses
-	body    map[string]*expression.Program
-	each    *expression.Program
-	typ     template
-	event   eventTemplates
-	actions []action
-	payload *node // nil: the answer, or the item, as it is
-	check   *checkConfig
-	gone    bool
+	when           *expression.Program // nil: always
+	skip           *expression.Program
+	pass           bool
+	success        statuses
+	final          statuses
+	body           map[string]*expression.Program
+	each           *expression.Program
+	typ            template
+	types          []string
+	event          eventTemplates
+	actions        []action
+	payload        *node // nil: the answer, or the item, as it is
+	payloadName    string
+	check          *checkConfig
+	accepted, gone bool
 }
 
 type action struct {
@@ -104,7 +110,7 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	if c.When != "" {
 		r.when = compile(check, "when", c.When, requestRoots, true)
 	}
-	r.pass, r.gone = c.Pass, c.Gone
+	r.pass, r.accepted, r.gone = c.Pass, c.Accepted, c.Gone
 	r.success, r.final = usualSuccess, compileStatuses(check, "final", c.Final)
 	if len(c.Success) > 0 {
 		r.success = compileStatuses(check, "success", c.Success)
@@ -116,8 +122,11 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	if c.Type != "" {
 		r.typ = compileTemplate(check, "type", c.Type, answerRoots)
 	}
+	r.types = c.Types
+	checkTypes(check, c.Types)
 	r.event = base.event.with(check.In("event"), c.Event)
 	r.actions = compileActions(check, c)
+	r.payloadName = c.Payload
 	if r.payload = d.payloads[c.Payload]; c.Payload != "" && r.payload == nil {
 		check.Add("payload", "there is no payload %q under payloads%s", c.Payload, didYouMean(c.Payload, d.payloads))
 	}
@@ -125,6 +134,14 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 		check.Add("check", "there is no check %q under checks%s", c.Check, didYouMean(c.Check, d.checks))
 	}
 	return r
+}
+
+func checkTypes(check place, types []string) {
+	for i, typ := range types {
+		if !isWord(typ) {
+			check.Add(indexed("types", i), "want a word of letters, digits, - and _, not %q; it is the first half of a topic", typ)
+		}
+	}
 }
 
 func compileStatuses(check place, path string, list []string) statuses {

@@ -86,6 +86,9 @@ func addOwn(header http.Header, c Call) {
 	if !e.Confirmed {
 		header.Set("X-Cmstap-Confirmed", "false")
 	}
+	if e.Accepted {
+		header.Set("X-Cmstap-Accepted", "true")
+	}
 	if c.Delivery.Undecided != "" {
 		header.Set("X-Cmstap-Undecided", headerValue(c.Delivery.Undecided))
 	}
