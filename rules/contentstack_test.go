@@ -135,6 +135,26 @@ func TestContentstackTopics(t *testing.T) {
 	}
 }
 
+// TestContentstackWarnings: that a bulk request names the type does not mean
+// that any type may come.
+func TestContentstackWarnings(t *testing.T) {
+	t.Parallel()
+	d, err := rules.LoadDialect("contentstack")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for yaml, want := range map[string]string{
+		`{topics: [Entry.publish, Asset.delete], environments: [main], filter: accepted and entity.locale == "de"}`: "",
+		"topics: [Entri.publish]": "1: topics[0]: no request makes such an event (dialect contentstack); did you mean Entry.publish?",
+		"{topics: ['Branch.*'], environments: [main]}": "1: topics[0]: never matches: Branch belongs to a space, not to an environment; " +
+			"leave environments out, or give it a webhook of its own",
+	} {
+		if got := warningsOf(t, d, yaml); got != want {
+			t.Errorf("%s: %s", yaml, got)
+		}
+	}
+}
+
 // TestContentstackEvents: what one request makes, by its body, query and headers.
 func TestContentstackEvents(t *testing.T) {
 	t.Parallel()
