@@ -144,7 +144,7 @@ func TestContentstackWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	for yaml, want := range map[string]string{
-		`{topics: [Entry.publish, Asset.delete], environments: [main], filter: accepted and entity.locale == "de"}`: "",
+		`{topics: [Entry.publish, Asset.delete], environments: [main], filter: accepted and payload.data.locale == "de"}`: "",
 		"topics: [Entri.publish]": "1: topics[0]: no request makes such an event (dialect contentstack); did you mean Entry.publish?",
 		"{topics: ['Branch.*'], environments: [main]}": "1: topics[0]: never matches: Branch belongs to a space, not to an environment; " +
 			"leave environments out, or give it a webhook of its own",
@@ -170,18 +170,18 @@ func TestContentstackEvents(t *testing.T) {
 	}
 	const entries, ok = "/v3/content_types/blog/entries", `{"notice":"ok"}`
 	const entry = `{"notice":"ok","entry":{"uid":"e1","locale":"en-us","_version":2}}`
-	check("POST "+entries, "", 201, entry, "Entry.create e1 en-us")
-	check("POST "+entries+"?locale=fr-fr", "", 201, entry, "Entry.create e1 fr-fr")
-	check("PUT "+entries+"/e1", "", 200, entry, "Entry.update e1 en-us")
+	check("POST "+entries, "", 201, entry, "Entry.create e1")
+	check("POST "+entries+"?locale=fr-fr", "", 201, entry, "Entry.create e1")
+	check("PUT "+entries+"/e1", "", 200, entry, "Entry.update e1")
 	check("PUT "+entries+"/e1", "", 0, "", "Entry.update e1 ?")
 	check("PUT "+entries+"/e1", "", 422, ok)
 	check("DELETE "+entries+"/e1", "", 200, ok, "Entry.delete e1")
-	check("DELETE "+entries+"/e1?locale=fr-fr", "", 200, ok, "Entry.delete e1 fr-fr")
+	check("DELETE "+entries+"/e1?locale=fr-fr", "", 200, ok, "Entry.delete e1")
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a","b"],"locales":["en-us","fr-fr"]}}`, 201, ok,
-		"Entry.publish e1 en-us", "Entry.publish e1 fr-fr", "Entry.publish e1 en-us", "Entry.publish e1 fr-fr")
-	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"]},"locale":"de"}`, 201, ok, "Entry.publish e1 de")
+		"Entry.publish e1", "Entry.publish e1", "Entry.publish e1", "Entry.publish e1")
+	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"]},"locale":"de"}`, 201, ok, "Entry.publish e1")
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"],"locales":["de"]},"scheduled_at":"2027-01-01T00:00:00.000Z"}`, 201, ok)
-	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"],"locales":["de"]},"scheduled_at":null}`, 201, ok, "Entry.publish e1 de")
+	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"],"locales":["de"]},"scheduled_at":null}`, 201, ok, "Entry.publish e1")
 	check("POST "+entries+"/e1/publish", `{"entry":`, 201, ok, "Entry.publish e1")
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"],"locales":["de"]}}`, 401, `{"error_code":161}`)
 	check("POST "+entries+"/e1/workflow", `{"workflow":{"publishing_rule":{"uid":"r","action":"publish"}}}`, 200, ok)
@@ -191,20 +191,52 @@ func TestContentstackEvents(t *testing.T) {
 	check("POST /v3/assets/folders", `{}`, 201, `{"asset":{"uid":"f1"}}`)
 	check("POST /v3/bulk/publish", `{"entries":[{"uid":"e1","_content_type_uid":"blog","locale":"en-us"}],"assets":[{"uid":"a1"}],
 		"environments":["a","b"],"locales":["en-us"]}`, 200, ok,
-		"Entry.publish e1 en-us", "Entry.publish e1 en-us", "Asset.publish a1 en-us", "Asset.publish a1 en-us")
-	check("POST /v3/bulk/unpublish", `{"entries":[{"uid":"e1","content_type":"blog","locale":"en-us"}],"environments":["a"]}`, 200, ok, "Entry.unpublish e1 en-us")
+		"Entry.publish e1", "Entry.publish e1", "Asset.publish a1", "Asset.publish a1")
+	check("POST /v3/bulk/unpublish", `{"entries":[{"uid":"e1","content_type":"blog","locale":"en-us"}],"environments":["a"]}`, 200, ok, "Entry.unpublish e1")
 	check("POST /v3/bulk/publish", `{"entries":[{"uid":"e1"}],"environments":["a"],"scheduled_at":"2027-01-01T00:00:00.000Z"}`, 200, ok)
 	check("POST /v3/bulk/publish", `{"entries":[`, 200, ok, "Entry.publish ", "Asset.publish ")
 	check("POST /v3/bulk/delete", `{"entries":[{"uid":"e1","content_type":"blog","locale":"en-us"}],"assets":[{"uid":"a1"}]}`, 200, ok,
-		"Entry.delete e1 en-us", "Asset.delete a1")
+		"Entry.delete e1", "Asset.delete a1")
 	check("POST /v3/releases/r1/deploy", `{"release":{"environments":["a","b"],"action":"publish"}}`, 200, ok, "Release.deploy r1", "Release.deploy r1")
 	check("POST /v3/releases/r1/deploy", `{"release":{"environments":["a"],"scheduled_at":"2027-01-01T00:00:00.000Z"}}`, 200, ok)
 	check("DELETE /v3/releases/r1/items", `{"items":[]}`, 200, ok)
-	check("POST /v3/taxonomies/t1?locale=de", "", 201, `{"taxonomy":{"uid":"t1"}}`, "Taxonomy.localize t1 de")
-	check("DELETE /v3/taxonomies/t1/terms/x?locale=de", "", 204, "", "Term.unlocalize x de")
+	check("POST /v3/taxonomies/t1?locale=de", "", 201, `{"taxonomy":{"uid":"t1"}}`, "Taxonomy.localize t1")
+	check("DELETE /v3/taxonomies/t1/terms/x?locale=de", "", 204, "", "Term.unlocalize x")
 	check("DELETE /v3/taxonomies/t1/terms/x", "", 204, "", "Term.delete x")
 	check("PUT /v3/stacks/branch_aliases/deploy", `{}`, 200, `{"branch_alias":{"uid":"feature-x","source":"main","alias":"deploy"}}`, "BranchAlias.assigned deploy")
 	check("GET /v3/workflows/w1/enable", "", 200, ok)
+}
+
+// TestContentstackTargets: a publish to two environments in two locales is four
+// events with ids of their own, of one entity.
+func TestContentstackTargets(t *testing.T) {
+	t.Parallel()
+	events, _ := tell(t, contentstack(t, "contentstack"), story{
+		method: "POST", path: "/v3/content_types/blog/entries/e1/publish", headers: stack, status: 201, answer: "{}",
+		body: `{"entry":{"environments":["a","b"],"locales":["en-us","fr-fr"]},"locale":"en-us","version":3}`,
+	})
+	var got []string
+	ids, keys := map[string]bool{}, map[string]bool{}
+	for _, e := range events {
+		var payload struct {
+			Data struct {
+				Locale      string
+				Environment struct{ Name string }
+				Entry       struct{ Locale string }
+			}
+		}
+		if err := json.Unmarshal(e.Payload, &payload); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, payload.Data.Environment.Name+" "+payload.Data.Locale+" "+payload.Data.Entry.Locale)
+		ids[e.ID], keys[e.Key()] = true, true
+	}
+	if diff := cmp.Diff([]string{"a en-us en-us", "a fr-fr fr-fr", "b en-us en-us", "b fr-fr fr-fr"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(ids) != 4 || len(keys) != 1 {
+		t.Errorf("%d ids, %d entities", len(ids), len(keys))
+	}
 }
 
 // TestContentstackBulkLimits: the largest bulk request that the vendor takes,
@@ -387,6 +419,8 @@ func TestContentstackPayloads(t *testing.T) {
 	check("DELETE "+entries+"/e1", "", 200, ok, `entry delete {`+main+`,"content_type":{"uid":"blog"},"entry":{"uid":"e1"}}`, true)
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["blt0123456789ab"],"locales":["de"]}}`, 201, ok,
 		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"locale":"de","uid":"e1"},"environment":{"uid":"blt0123456789ab"},"locale":"de"}`, true)
+	check("POST "+entries+"/e1/publish", `{"entry":`, 201, ok,
+		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"uid":"e1"}}`, true)
 	check("POST /v3/bulk/unpublish", `{"assets":[{"uid":"a1","version":3}],"environments":["production"],"locales":["de"]}`, 200, ok,
 		`asset unpublish {"action":"unpublish","asset":{"_version":3,"locale":"de","uid":"a1"},`+main+`,"environment":{"name":"production"},"locale":"de"}`, true)
 	check("POST /v3/bulk/delete", `{"entries":[{"uid":"e1","content_type":"blog","locale":"de"}]}`, 200, ok,

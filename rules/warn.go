@@ -153,7 +153,7 @@ func (s *Subscription) Warn(check setting.Check, d *Dialect) {
 		wanted = append(wanted, covered...)
 	}
 	if s.filter != nil {
-		s.warnFilter(check, d.properties(), wanted)
+		s.warnFilter(check, wanted)
 	}
 }
 
@@ -191,7 +191,7 @@ func listed(words map[string]bool) string { return strings.Join(slices.Sorted(ma
 
 // warnFilter reports a filter that reads what none of the wanted events has, or
 // nothing at all.
-func (s *Subscription) warnFilter(check setting.Check, properties map[string][]string, wanted []product) {
+func (s *Subscription) warnFilter(check setting.Check, wanted []product) {
 	paths := s.filter.Paths()
 	if len(paths) == 0 {
 		always := "false for every event, so the webhook is never called"
@@ -202,7 +202,7 @@ func (s *Subscription) warnFilter(check setting.Check, properties map[string][]s
 	}
 	var found []string
 	for _, path := range paths {
-		text := unreadable(path, properties[path.Root])
+		text := unreadable(path)
 		if text == "" && len(wanted) > 0 {
 			text = hidden(path, wanted)
 		}
@@ -214,21 +214,15 @@ func (s *Subscription) warnFilter(check setting.Check, properties map[string][]s
 }
 
 // properties are what events have of the roots that have properties.
-func (d *Dialect) properties() map[string][]string {
-	entity := []string{"type", "id", "content_type", "version"}
-	for _, r := range d.named {
-		if len(r.event["locale"]) > 0 {
-			entity = append(entity, "locale")
-			break
-		}
-	}
-	return map[string][]string{"entity": entity, "request": {"method", "path", "id", "traceparent", "user_agent"}}
+var properties = map[string][]string{
+	"entity":  {"type", "id", "content_type", "version"},
+	"request": {"method", "path", "id", "traceparent", "user_agent"},
 }
 
-// unreadable says why no event has what a filter reads, "" if one may; known is
-// what its root has. Where a miss gives nil, it does no harm.
-func unreadable(path expression.Path, known []string) string {
-	root := path.Root
+// unreadable says why no event has what a filter reads, "" if one may. Where a
+// miss gives nil, it does no harm.
+func unreadable(path expression.Path) string {
+	root, known := path.Root, properties[path.Root]
 	switch {
 	case root == "before" || root == "changes":
 		return fmt.Sprintf("reads %s, which is not known in this version: the filter is undecided there, and on_unknown decides", root)

@@ -41,7 +41,7 @@ type Request struct {
 func Build(c Call) Request {
 	r := Request{Method: http.MethodPost, Header: http.Header{}, Body: c.Delivery.Event.Payload}
 	e := c.Delivery.Event
-	r.Header["User-Agent"] = []string{""} // none, as the CMS sends none
+	r.Header["User-Agent"] = []string{""} // none but the dialect's
 	r.Header.Set("Content-Type", contentType(e.Native))
 	for _, h := range e.Native.Headers {
 		r.Header.Set(h.Name, headerValue(nativeValue(h, c)))
