@@ -182,7 +182,7 @@ func (e *explanation) print(out io.Writer) error {
 }
 
 func (e *explainedEvent) print(b *strings.Builder) {
-	fmt.Fprintf(b, "event %s\n", e.Topic())
+	fmt.Fprintf(b, "event %s%s\n", e.Topic(), either(e.Accepted, " (accepted: the CMS does it later)", ""))
 	for _, fact := range [][2]string{
 		{"entity", e.Entity.ID}, {"content type", e.Entity.ContentType}, {"locale", e.Entity.Locale}, {"space", e.Space},
 		{"environment", e.Environment}, {"alias of", e.Target}, {"actor", e.Actor}, {"not seen", e.Partial}, {"not usable", e.PayloadError},

@@ -111,6 +111,27 @@ routes:
 	}
 }
 
+// TestExplainAccepted: what the CMS does later, in a branch that an alias of the
+// config leads to.
+func TestExplainAccepted(t *testing.T) {
+	t.Parallel()
+	code, stdout, stderr := explain(t, `
+proxy: { upstream: "https://api.contentstack.io", dialect: contentstack }
+aliases: { stack1: { deploy: v2 } }
+webhooks:
+- { name: branch, url: "http://127.0.0.1/a", topics: [Release.deploy], environments: [v2], filter: accepted }
+- { name: alias, url: "http://127.0.0.1/b", topics: [Release.deploy], environments: [deploy] }
+`, "-H", "api_key: stack1", "-H", "branch: deploy", "POST", "/v3/releases/r/deploy")
+	for _, want := range []string{
+		"event Release.deploy (accepted: the CMS does it later)\n", "  space        stack1\n  environment  deploy\n  alias of     v2\n",
+		"webhook branch: yes\n", `webhook alias: no: its environments do not include "v2"`,
+	} {
+		if code != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("exit code %d, no %q in\n%s%s", code, want, stdout, stderr)
+		}
+	}
+}
+
 func TestExplainMistakes(t *testing.T) {
 	t.Parallel()
 	check := func(want string, args ...string) {

@@ -31,19 +31,19 @@ type operation struct {
 func TestSDK(t *testing.T) {
 	t.Parallel()
 	need(t, "node")
-	needClient(t)
+	needClient(t, "testdata/sdk", "contentful-management")
 	told := tellStory(t)
 	t.Run("topics", func(t *testing.T) { checkTopics(t, told) })
 	t.Run("golden", func(t *testing.T) { checkGolden(t, told) })
 	t.Run("samples", func(t *testing.T) { checkSamples(t, told) })
 }
 
-// needClient skips a test that needs the client where it is not installed; in
+// needClient skips a test that needs a CMS's client where it is not installed; in
 // CI that is a failure.
-func needClient(t *testing.T) {
+func needClient(t *testing.T, folder, client string) {
 	t.Helper()
-	const hint = "contentful-management is not installed: run npm ci in testdata/sdk"
-	if _, err := os.Stat("testdata/sdk/node_modules/contentful-management"); err == nil {
+	hint := client + " is not installed: run npm ci in " + folder
+	if _, err := os.Stat(folder + "/node_modules/" + client); err == nil {
 		return
 	}
 	if os.Getenv("CI") != "" {
@@ -69,9 +69,9 @@ outbox: { path: %q }
 admin: { listen: "" }
 webhooks: [{ name: my hook, url: %q, topics: ["*.*"], filter: 'space == "sp1"' }]
 `, api.URL, t.TempDir(), hooks.URL))
-	told := runStory(t, p.proxy)
+	told := runStory(t, "testdata/sdk", p.proxy)
 	events := eventsOf(t, p, len(told))
-	calls := callsOf(t, receiver, events)
+	calls := callsOf(t, receiver, "/", events)
 	for i := range told {
 		for _, id := range events[i] {
 			told[i].deliveries = append(told[i].deliveries, calls[id])
@@ -80,10 +80,11 @@ webhooks: [{ name: my hook, url: %q, topics: ["*.*"], filter: 'space == "sp1"' }
 	return told
 }
 
-// runStory returns what the story prints.
-func runStory(t *testing.T, proxy string) []operation {
+// runStory returns what the story of a folder prints.
+func runStory(t *testing.T, folder, proxy string) []operation {
 	t.Helper()
-	story := exec.CommandContext(t.Context(), "node", "testdata/sdk/story.mjs", proxy)
+	story := exec.CommandContext(t.Context(), "node", "story.mjs", proxy)
+	story.Dir = folder
 	story.Env = append(os.Environ(), "NO_PROXY=*", "no_proxy=*")
 	var complaint strings.Builder
 	story.Stderr = &complaint
@@ -120,8 +121,9 @@ func eventsOf(t *testing.T, p *process, operations int) [][]string {
 	return events
 }
 
-// callsOf waits for the deliveries of the events, and returns them by id.
-func callsOf(t *testing.T, receiver *demo.Receiver, events [][]string) map[string]demo.Call {
+// callsOf waits for the deliveries of the events to a webhook, and returns them
+// by id.
+func callsOf(t *testing.T, receiver *demo.Receiver, at string, events [][]string) map[string]demo.Call {
 	t.Helper()
 	byID := map[string]demo.Call{}
 	total := 0
@@ -130,11 +132,11 @@ func callsOf(t *testing.T, receiver *demo.Receiver, events [][]string) map[strin
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := receiver.Wait(ctx, func(calls []demo.Call) bool { return len(calls) >= total }); err != nil {
+	if err := receiver.Wait(ctx, func(calls []demo.Call) bool { return len(demo.On(calls, at)) >= total }); err != nil {
 		t.Fatal(err)
 	}
-	for _, call := range receiver.Calls() {
-		byID[call.Header.Get("X-Contentful-Idempotency-Key")] = call
+	for _, call := range demo.On(receiver.Calls(), at) {
+		byID[call.Header.Get("X-Cmstap-Event")] = call
 	}
 	for _, ids := range events {
 		for _, id := range ids {

@@ -61,7 +61,7 @@ func notSeen(upstream setting.URL) string {
 }
 
 // either is yes or no, by a condition.
-func either(condition bool, yes, no string) string {
+func either[T any](condition bool, yes, no T) T {
 	if condition {
 		return yes
 	}

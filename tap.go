@@ -208,6 +208,9 @@ func (t *tap) report(c *event.Captured) {
 		}
 	}
 	fields := []any{"event", e.ID, "topic", e.Topic(), "entity", e.Entity.ID, "environment", e.Environment, "webhooks", strings.Join(webhooks, ",")}
+	if e.Accepted {
+		fields = append(fields, "accepted", true)
+	}
 	if e.PayloadError != "" {
 		fields = append(fields, "payload_error", e.PayloadError)
 	}

@@ -43,6 +43,9 @@ type Event struct {
 	// Confirmed is false if nobody saw the CMS accept the write, for example
 	// because cmstap was killed before the answer came.
 	Confirmed bool `json:"confirmed"`
+	// Accepted is true if the CMS only took the request: it does the work later,
+	// and nobody learns whether it did.
+	Accepted bool `json:"accepted,omitempty"`
 	// Late is true if a newer version of the entity was seen before; the
 	// outbox sets it.
 	Late bool `json:"late,omitempty"`
@@ -111,14 +114,19 @@ const (
 // Topic is Type.Action, for example Entry.publish.
 func (e *Event) Topic() string { return e.Type + "." + e.Action }
 
+// Resolved is the environment, or the one that it is an alias of where that is
+// known.
+func (e *Event) Resolved() string {
+	if e.Environment != "" && e.Target != "" {
+		return e.Target
+	}
+	return e.Environment
+}
+
 // Key identifies the entity, by the environment that an alias leads to where
 // that is known. Events of one key reach a webhook in order.
 func (e *Event) Key() string {
-	environment := e.Environment
-	if environment != "" && e.Target != "" {
-		environment = e.Target
-	}
-	return Key(e.Space, environment, e.Entity.Type, e.Entity.ID, e.Entity.Locale)
+	return Key(e.Space, e.Resolved(), e.Entity.Type, e.Entity.ID, e.Entity.Locale)
 }
 
 // Address identifies the entity as the caller addressed it: unlike Key it does

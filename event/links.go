@@ -2,6 +2,7 @@ package event
 
 import (
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -33,6 +34,18 @@ func (l Links) Resolve(space, name string) string {
 		return target
 	}
 	return name
+}
+
+// Aliases returns the names that are known to lead to an environment, sorted.
+func (l Links) Aliases(space, environment string) []string {
+	names := []string{}
+	for place, target := range l {
+		if target != "" && place.Space == space && target == environment {
+			names = append(names, place.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // News returns those of the links that say something else than l.

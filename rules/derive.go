@@ -106,15 +106,30 @@ func itemsOf(raw []byte) (items []any) {
 	return items
 }
 
-// add makes the events of one item: first who and what, then what follows from
-// that.
+// add makes the events of one item. If nobody knows of what type it is, there
+// are events of each that it may be.
 func (d *derivation) add(common *expression.Scope, item any) {
-	x, r, v := d.x, d.route, common
+	v := common
 	if item != nil {
 		v = common.With(map[string]any{"item": item})
 	}
+	typ := d.route.typ.known(v)
+	if typ != "" || len(d.route.types) == 0 {
+		d.addOne(v, item, typ)
+		return
+	}
+	for _, typ := range d.route.types {
+		d.addOne(v, item, typ)
+	}
+}
+
+// addOne makes the events of an item: first who and what, then what follows
+// from that.
+func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
+	x, r := d.x, d.route
 	e := event.Event{
-		Time: x.Time.UTC(), Type: r.typ.known(v), Confirmed: x.Outcome == event.Done, PayloadError: d.problem, Gone: r.gone,
+		Time: x.Time.UTC(), Type: typ, Confirmed: x.Outcome == event.Done, PayloadError: d.problem,
+		Accepted: r.accepted, Gone: r.gone,
 		Request: event.Request{
 			Method: x.Intent.Method, Path: x.Intent.Path, ID: x.Intent.ID,
 			Traceparent: x.Intent.Traceparent, UserAgent: x.Intent.UserAgent,
@@ -142,7 +157,8 @@ func (d *derivation) finish(e event.Event, action string, v *expression.Scope, i
 		"set": d.route.set, "type": e.Type, "action": e.Action, "topic": e.Topic(), "id": e.ID, "time": timestamp(e.Time),
 		"entity": document(e.Entity, ""),
 	}
-	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "cause": e.Cause})
+	roots["aliases"] = document(d.links.Aliases(e.Space, e.Resolved()), "")
+	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "target": e.Target, "cause": e.Cause})
 	v = v.With(roots)
 	d.fillPayload(&e, v, item)
 	e.Native = d.dialect.Native.fill(v)

@@ -29,6 +29,10 @@ type Dialect struct {
 	// Host is which Host header the CMS gets unless the config says otherwise:
 	// upstream or preserve.
 	Host string `yaml:"host"`
+	// Match is which name of an environment the environments of webhooks are
+	// compared with: address, the one that the caller used, or target, the one
+	// that an alias leads to.
+	Match string `yaml:"match"`
 	// Headers and Query name what expressions may read of a request's headers
 	// and query. It is kept on disk with the intent.
 	Headers map[string]string `yaml:"headers"`
@@ -135,7 +139,7 @@ var (
 	bodyRoots    = []string{"path", "header", "query", "uri", "request"}
 	requestRoots = []string{"path", "header", "query", "uri", "body"}
 	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before", "job")
-	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "cause", "entity", "time", "id")
+	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "target", "aliases", "cause", "entity", "time", "id")
 )
 
 // compile compiles the file: first what its routes refer to, then the routes.
@@ -150,6 +154,9 @@ func (d *Dialect) compile(from setting.Check) {
 	}
 	if d.Host = cmp.Or(d.Host, "upstream"); d.Host != "upstream" && d.Host != "preserve" {
 		check.Add("host", "must be upstream or preserve")
+	}
+	if d.Match = cmp.Or(d.Match, "address"); d.Match != "address" && d.Match != "target" {
+		check.Add("match", "must be address or target")
 	}
 	d.refuseCredentials("headers", d.Headers)
 	d.refuseCredentials("query", d.Query)
@@ -214,7 +221,7 @@ func (d *Dialect) include() {
 		res.included = true
 		d.Resources = append(d.Resources, res)
 	}
-	d.Host = cmp.Or(d.Host, base.Host)
+	d.Host, d.Match = cmp.Or(d.Host, base.Host), cmp.Or(d.Match, base.Match)
 	d.Method, d.URI = cmp.Or(d.Method, base.Method), cmp.Or(d.URI, base.URI)
 	inherit(&d.Headers, base.Headers)
 	inherit(&d.Query, base.Query)

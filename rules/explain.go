@@ -89,7 +89,7 @@ func (r *Rules) Explain(e *event.Event) []Explained {
 	explained := make([]Explained, len(r.webhooks))
 	for i := range r.webhooks {
 		w := &r.webhooks[i]
-		decision := w.decide(e, scope)
+		decision := w.decide(e, r.dialect.compared(e), scope)
 		one := Explained{Webhook: w.Name, Called: decision.Wanted, Reason: decision.Reason, Answer: "no"}
 		switch {
 		case decision.Undecided != "":

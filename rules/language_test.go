@@ -25,10 +25,16 @@ type story struct {
 // tell lets a dialect see a story; ok is false if it is no write.
 func tell(t *testing.T, r *rules.Rules, s story) (events []event.Event, ok bool) {
 	t.Helper()
+	return tellWith(t, r, s, nil)
+}
+
+// tellWith is tell where something is known of aliases.
+func tellWith(t *testing.T, r *rules.Rules, s story, links event.Links) (events []event.Event, ok bool) {
+	t.Helper()
 	head := event.Head{Method: s.method, Path: s.path, Query: s.query, Headers: s.headers}
-	plan := r.Classify(head, nil)
+	plan := r.Classify(head, links)
 	if plan.Body {
-		plan = r.Identify(head, event.Copy{Bytes: []byte(s.body)}, nil)
+		plan = r.Identify(head, event.Copy{Bytes: []byte(s.body)}, links)
 	}
 	if plan.Class != event.Write {
 		return nil, false
@@ -43,7 +49,7 @@ func tell(t *testing.T, r *rules.Rules, s story) (events []event.Event, ok bool)
 	if x.Outcome == event.Refused {
 		return nil, true
 	}
-	return r.Derive(x, nil), true
+	return r.Derive(x, links), true
 }
 
 // short is an event in short: Type.action id.
@@ -325,6 +331,63 @@ routes:
 	}
 	if _, err := rules.ParseDialect("mine.yaml", []byte("name: a\ninclude: nothing")); err == nil || !strings.Contains(err.Error(), "mine.yaml:2: include: there is no dialect") {
 		t.Error(err)
+	}
+}
+
+// TestIncludedPayloads: a payload of the including file takes the place of the
+// included one.
+func TestIncludedPayloads(t *testing.T) {
+	t.Parallel()
+	d, err := rules.ParseDialect("mine.yaml", []byte("name: mine\ninclude: contentful\npayloads: { published: { id: \"${entity.id}\" } }"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"/spaces/s/entries/x/published": `{"id":"x"}`, "/spaces/s/entries/x/archived": `{"a":1}`} {
+		events, _ := tell(t, rules.New(d, nil), story{method: "PUT", path: path, status: 200, answer: `{"a":1}`})
+		if got := string(events[0].Payload); got != want {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+}
+
+// TestItemTypes: items may be of several types. If nobody knows of which, there
+// are events of each.
+func TestItemTypes(t *testing.T) {
+	t.Parallel()
+	d, err := rules.ParseDialect("mixed.yaml", []byte(`
+name: mixed
+resources: [{ type: "${item.type}", paths: /bulk, routes: bulk }]
+routes:
+  bulk:
+  - on: POST /delete
+    body: { items: request.items }
+    each: body.items
+    types: [Post, Page]
+    event: { id: "${item.id}" }
+    action: delete
+    accepted: true
+payloads: { identity: { id: "${entity.id}" } }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"Page.delete", "Post.delete"}, d.Topics()); diff != "" {
+		t.Error(diff)
+	}
+	for body, want := range map[string][]string{
+		`{"items":[{"type":"Page","id":1},{"type":"Post","id":2}]}`: {"Page.delete 1", "Post.delete 2"},
+		`{"items":[]}`: nil,
+		`{"items":`:    {"Post.delete ", "Page.delete "},
+	} {
+		events, _ := tell(t, rules.New(d, nil), story{method: "POST", path: "/bulk/delete", body: body, status: 200, answer: `{}`})
+		if diff := cmp.Diff(want, short(events)); diff != "" {
+			t.Errorf("%s: %s", body, diff)
+		}
+		for _, e := range events {
+			if !e.Accepted || !e.Confirmed {
+				t.Errorf("%s: %+v", body, e)
+			}
+		}
 	}
 }
 

@@ -10,15 +10,17 @@ import (
 // linkConfig says which answers tell where an alias leads to.
 type linkConfig struct {
 	On []string `yaml:"on"` // GET /spaces/{space}/environments
-	// Each is the path of a list in the answer; its items are called item.
-	Each  string `yaml:"each"`
+	// Each is a list in the answer; its items are called item.
+	Each string `yaml:"each"`
+	// Space is whose alias it is; that of the path, if it says nothing.
+	Space string `yaml:"space"`
 	Alias string `yaml:"alias"`
 	// Target is where it leads to. If it has no value, the name is no alias.
 	Target string `yaml:"target"`
 
-	on            []method
-	each          []string
-	alias, target template
+	on                   []method
+	each                 *expression.Program
+	space, alias, target template
 }
 
 // method is a method and a path form.
@@ -27,7 +29,7 @@ type method struct {
 	path pattern
 }
 
-var linkRoots = []string{"path", "response", "item"}
+var linkRoots = []string{"path", "header", "query", "response", "item"}
 
 func compileLink(check place, c linkConfig) linkConfig {
 	for i, on := range c.On {
@@ -39,29 +41,19 @@ func compileLink(check place, c linkConfig) linkConfig {
 		c.on = append(c.on, method{name, p})
 	}
 	if c.Each != "" {
-		if c.each = answerPath(compile(check, "each", c.Each, linkRoots, false)); c.each == nil {
-			check.Add("each", "want the path of a list in the answer, for example response.items, not %q", c.Each)
-		}
+		c.each = compile(check, "each", c.Each, linkRoots, false)
 	}
 	if c.Alias == "" {
 		check.Add("alias", "say what the alias is called, for example ${item.sys.id}")
 	}
+	if c.Space == "" {
+		c.space = compileTemplate(place{Check: check.Check}, "space", "${path.space}", linkRoots)
+	} else {
+		c.space = compileTemplate(check, "space", c.Space, linkRoots)
+	}
 	c.alias = compileTemplate(check, "alias", c.Alias, linkRoots)
 	c.target = compileTemplate(check, "target", c.Target, linkRoots)
 	return c
-}
-
-// answerPath is the path of a program that is nothing but a path into the
-// answer, else nil.
-func answerPath(p *expression.Program) []string {
-	if p == nil {
-		return nil
-	}
-	root, path, ok := p.Path()
-	if !ok || root != "response" {
-		return nil
-	}
-	return path
 }
 
 // covers returns the parameters of a request whose answer tells of links, nil
@@ -101,9 +93,9 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 		if params == nil {
 			continue
 		}
-		scope := expression.NewScope(map[string]any{"path": params, "response": response})
-		for _, item := range c.items(response) {
-			if link, ok := c.link(params, scope, item); ok {
+		common := expression.NewScope(map[string]any{"path": params, "header": in.headers, "query": in.query, "response": response})
+		for _, item := range c.items(common) {
+			if link, ok := c.link(common, item); ok {
 				link.Time = x.Time
 				found = append(found, link)
 			}
@@ -112,12 +104,12 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 	return found
 }
 
-// items are the items of the list, or the answer itself.
-func (c *linkConfig) items(response expression.Document) []any {
+// items are the items of the list, or one that is nil.
+func (c *linkConfig) items(common *expression.Scope) []any {
 	if c.each == nil {
-		return []any{response}
+		return []any{nil}
 	}
-	raw, state := response.Lookup(c.each...)
+	raw, state, _ := c.each.JSON(common)
 	if state != expression.Present {
 		return nil
 	}
@@ -125,7 +117,7 @@ func (c *linkConfig) items(response expression.Document) []any {
 }
 
 // link reads one link.
-func (c *linkConfig) link(params map[string]string, common *expression.Scope, item any) (event.Link, bool) {
+func (c *linkConfig) link(common *expression.Scope, item any) (event.Link, bool) {
 	v := common.With(map[string]any{"item": item})
 	alias, state, _ := c.alias.text(v)
 	if state != expression.Present || alias == "" {
@@ -138,5 +130,5 @@ func (c *linkConfig) link(params map[string]string, common *expression.Scope, it
 	if target == alias {
 		target = ""
 	}
-	return event.Link{Space: params["space"], Alias: alias, Target: target}, true
+	return event.Link{Space: c.space.known(v), Alias: alias, Target: target}, true
 }

@@ -1,10 +1,12 @@
 package rules_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 	"cmstap/rules"
 
 	"github.com/google/go-cmp/cmp"
@@ -92,6 +94,63 @@ func TestAddressed(t *testing.T) {
 		}
 		if e.ID != r.Derive(exchange(r, "PUT", path, nil, 200, `{"sys":{"id":"x","version":3}}`), nil)[0].ID {
 			t.Errorf("%s: the event's id changes with the alias", path)
+		}
+	}
+}
+
+// TestTenantByHeader: aliases may belong to a tenant that only a header names,
+// payloads may say which aliases there are, and environments may mean what an
+// alias leads to.
+func TestTenantByHeader(t *testing.T) {
+	t.Parallel()
+	d, err := rules.ParseDialect("t.yaml", []byte(`
+name: t
+match: target
+headers: { tenant: X-Tenant, stage: X-Stage }
+query: { only: only }
+resources: [{ type: Post, paths: /posts, routes: w }]
+routes:
+  w: [{ on: "PUT /{id}", action: save, payload: p }]
+event: { space: "${header.tenant}", environment: '${header.stage ?? "main"}', id: "${path.id}" }
+payloads:
+  identity: { id: "${entity.id}" }
+  p: { stage: "${target ?? environment}", aliases: "${aliases}" }
+links:
+  - on: GET /stages
+    space: ${header.tenant}
+    each: "flatten(map(response.stages, let s = #; map(s.names, ({'name': #, 'stage': s.id}))))"
+    alias: ${item.name}
+    target: ${query.only ?? item.stage}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s rules.Subscription
+	if err := setting.Decode("t", []byte("{topics: ['*.*'], environments: [v2]}"), &s, s.Validate); err != nil {
+		t.Fatal(err)
+	}
+	r := rules.New(d, []rules.Webhook{{Name: "w", Subscription: s}})
+	learned := func(query string) []event.Link {
+		plan := r.Classify(event.Head{Method: "GET", Path: "/stages", Query: query, Headers: headers{"X-Tenant": "acme"}}, nil)
+		return r.Learn(&event.Exchange{
+			Intent: plan.Intent, Outcome: event.Done, Answer: event.Copy{Bytes: []byte(`{"stages":[{"id":"v2","names":["live","beta"]},{"id":"v3","names":[]}]}`)},
+		})
+	}
+	want := []event.Link{{Space: "acme", Alias: "live", Target: "v2"}, {Space: "acme", Alias: "beta", Target: "v2"}}
+	if diff := cmp.Diff(want, learned("")); diff != "" {
+		t.Error(diff)
+	}
+	if got := learned("only=v9")[0].Target; got != "v9" {
+		t.Errorf("got %s", got)
+	}
+	links := event.Links(nil).With(want)
+	for stage, want := range map[string]string{
+		"live": `{"stage":"v2","aliases":["beta","live"]} true`, "v2": `{"stage":"v2","aliases":["beta","live"]} true`,
+		"v3": `{"stage":"v3","aliases":[]} false`,
+	} {
+		events, _ := tellWith(t, r, story{method: "PUT", path: "/posts/x", headers: headers{"X-Tenant": "acme", "X-Stage": stage}, status: 200}, links)
+		if got := fmt.Sprint(string(events[0].Payload), " ", r.Match(&events[0])[0].Wanted); got != want {
+			t.Errorf("%s: %s", stage, got)
 		}
 	}
 }

@@ -16,7 +16,7 @@ type Subscription struct {
 	// Topics are Type.Action with * on either side, in any case.
 	Topics []string `yaml:"topics"`
 	// Environments are those that the event was made in, as the dialect
-	// compares them; none means all.
+	// compares them (match); none means all.
 	Environments []string `yaml:"environments"`
 	// Filter is an expression. One that reads a property which the entity does
 	// not have is false; one that reads what was not seen is undecided.
@@ -32,7 +32,7 @@ type topic struct{ typ, action string }
 
 var filterRoots = []string{
 	"type", "action", "topic", "space", "environment", "alias", "target", "entity", "actor", "payload", "before",
-	"request", "confirmed", "cause", "changes",
+	"request", "confirmed", "accepted", "cause", "changes",
 }
 
 // Validate reports what is wrong and compiles the rest.
@@ -75,12 +75,20 @@ func (r *Rules) Match(e *event.Event) []Decision {
 	scope := r.filterScope(e)
 	decisions := make([]Decision, len(r.webhooks))
 	for i := range r.webhooks {
-		decisions[i] = r.webhooks[i].decide(e, scope)
+		decisions[i] = r.webhooks[i].decide(e, r.dialect.compared(e), scope)
 	}
 	return decisions
 }
 
-func (w *Webhook) decide(e *event.Event, scope *expression.Scope) Decision {
+// compared is the name of an event's environment that environments name.
+func (d *Dialect) compared(e *event.Event) string {
+	if d.Match == "target" {
+		return e.Resolved()
+	}
+	return e.Environment
+}
+
+func (w *Webhook) decide(e *event.Event, environment string, scope *expression.Scope) Decision {
 	s := &w.Subscription
 	filtered := false
 	no := func(reason string) Decision {
@@ -90,9 +98,9 @@ func (w *Webhook) decide(e *event.Event, scope *expression.Scope) Decision {
 		return no("its topics do not include " + e.Topic())
 	}
 	doubt := ""
-	if len(s.Environments) > 0 && !slices.Contains(s.Environments, e.Environment) {
+	if len(s.Environments) > 0 && !slices.Contains(s.Environments, environment) {
 		if doubt = e.EnvironmentUnseen; doubt == "" {
-			return no("its environments do not include " + strconv.Quote(e.Environment))
+			return no("its environments do not include " + strconv.Quote(environment))
 		}
 	}
 	if filtered = s.filter != nil; filtered {
@@ -119,7 +127,7 @@ func (t topic) covers(e *event.Event) bool {
 // missing, or unknown where not all was seen.
 func (r *Rules) filterScope(e *event.Event) *expression.Scope {
 	roots := map[string]any{
-		"type": e.Type, "action": e.Action, "topic": e.Topic(), "confirmed": e.Confirmed,
+		"type": e.Type, "action": e.Action, "topic": e.Topic(), "confirmed": e.Confirmed, "accepted": e.Accepted,
 		"before":  expression.Document{Why: "the state before is not known"},
 		"changes": expression.Document{Why: "the state before is not known"},
 	}

@@ -42,12 +42,16 @@ type routeConfig struct {
 	// Body names what is read from the request's body before it is forwarded.
 	Body map[string]string `yaml:"body"`
 	// Each is a list: every item is an event of its own.
-	Each    string            `yaml:"each"`
-	Type    string            `yaml:"type"`
+	Each string `yaml:"each"`
+	Type string `yaml:"type"`
+	// Types are what a type with expressions in it may be.
+	Types   []string          `yaml:"types"`
 	Event   map[string]string `yaml:"event"`
 	Action  []string          `yaml:"action"`
 	Actions []actionConfig    `yaml:"actions"`
 	Payload string            `yaml:"payload"`
+	// Accepted says that the answer only promises.
+	Accepted bool `yaml:"accepted"`
 	// Check names how a doubt is settled; without one, doubts stay.
 	Check string `yaml:"check"`
 	// Job names the work that the write may become, if it is not the dialect's.
@@ -79,13 +83,15 @@ type route struct {
 	body    map[string]*expression.Program
 	each    *expression.Program
 	typ     template
+	types   []string
 	event   eventTemplates
 	actions []action
 	payload *node // nil: the answer, or the item, as it is
 	check   *checkConfig
 	job     *jobConfig
 	after   []*route // what the result of the job means; none: the same
-	gone    bool
+
+	accepted, gone bool
 }
 
 type action struct {
@@ -115,7 +121,7 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	if c.When != "" {
 		r.when = compile(check, "when", c.When, requestRoots, true)
 	}
-	r.pass, r.gone = c.Pass, c.Gone
+	r.pass, r.accepted, r.gone = c.Pass, c.Accepted, c.Gone
 	r.success, r.final = usualSuccess, compileStatuses(check, "final", c.Final)
 	if len(c.Success) > 0 {
 		r.success = compileStatuses(check, "success", c.Success)
@@ -127,6 +133,8 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	if c.Type != "" {
 		r.typ = compileTemplate(check, "type", c.Type, answerRoots)
 	}
+	r.types = c.Types
+	checkTypes(check, c.Types)
 	r.event = base.event.with(check.In("event"), c.Event)
 	r.actions = compileActions(check, c)
 	if r.payload = d.payloads[c.Payload]; c.Payload != "" && r.payload == nil {
@@ -158,6 +166,14 @@ func (d *Dialect) compileRouteJob(check place, c *routeConfig, r *route, base ro
 	}
 }
 
+func checkTypes(check place, types []string) {
+	for i, typ := range types {
+		if !isWord(typ) {
+			check.Add(indexed("types", i), "want a word of letters, digits, - and _, not %q; it is the first half of a topic", typ)
+		}
+	}
+}
+
 func compileStatuses(check place, path string, list []string) statuses {
 	for i, text := range list {
 		if len(text) != 3 || text[0] < '1' || text[0] > '9' || text[1:] != "xx" && strings.Trim(text, "0123456789") != "" {
@@ -178,7 +194,7 @@ func compileBody(check place, sources map[string]string) map[string]*expression.
 			continue
 		}
 		body[name] = program
-		if root, path, ok := program.Path(); ok && root == "request" && len(path) == 0 {
+		if strings.TrimSpace(source) == "request" {
 			check.Add("body."+name, "it is all of the body, and what a dialect reads is kept on disk; name what is needed of it")
 		}
 		for _, read := range program.Paths() {

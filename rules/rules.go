@@ -135,6 +135,9 @@ func (d *Dialect) observation(in *incoming, head event.Head) event.Plan {
 	if !d.observes(in.method, in.path) && !d.polls(in.method, in.path) {
 		return event.Plan{}
 	}
+	if in.headers == nil {
+		in.read(d, head)
+	}
 	return event.Plan{
 		Class: event.Observe, Judge: anySuccess{},
 		Intent: &event.Intent{Dialect: d.Name, Method: clone(head.Method), Path: clone(head.Path), Headers: in.headers, Query: in.query},

@@ -491,7 +491,7 @@ func TestMatch(t *testing.T) {
 	check(`{`+any+`'payload.sys.contentType.sys.id in ["post", "author"]'}`, e, true, "")
 	check(`{`+any+`'payload.sys.contentType.sys.id == "page"'}`, e, false, "filter is false")
 	check(`{`+any+`'payload.sys.contentTyp.sys.id != "page"'}`, e, false, "missing: payload.sys.contentTyp")
-	check(`{`+any+`'entity.content_type == "post" and action == "publish" and confirmed'}`, e, true, "")
+	check(`{`+any+`'entity.content_type == "post" and action == "publish" and confirmed and not accepted'}`, e, true, "")
 	check(`{`+any+`'entity.locale == "en"'}`, e, false, "missing")
 	check(`{`+any+`'alias == "x"'}`, e, false, "missing")
 	check(`{`+any+`'payload.fields.n.en + "a" == 1'}`, e, false, "failed")
@@ -559,7 +559,7 @@ func TestSubscriptionMistakes(t *testing.T) {
 	check("topics: ['*.*']\non_unknown: maybe", `t.yaml:2: on_unknown: must be deliver or skip`)
 	check("topics: ['*.*']\nfilter: payload.x ==", `t.yaml:2: filter: in "payload.x ==": 1:12: unexpected token EOF`+hint)
 	check("topics: ['*.*']\nfilter: any(payload.list, # == 1)", `t.yaml:2: filter: in "any(payload.list,": 1:17: unexpected token EOF`+hint)
-	check("topics: ['*.*']\nfilter: payloat.x == 1", `t.yaml:2: filter: in "payloat.x == 1": 1:1: unknown name payloat; known are: type, action, topic, space, environment, alias, target, entity, actor, payload, before, request, confirmed, cause, changes`)
+	check("topics: ['*.*']\nfilter: payloat.x == 1", `t.yaml:2: filter: in "payloat.x == 1": 1:1: unknown name payloat; known are: type, action, topic, space, environment, alias, target, entity, actor, payload, before, request, confirmed, accepted, cause, changes`)
 }
 
 func TestDialectMistakes(t *testing.T) {
@@ -575,19 +575,22 @@ func TestDialectMistakes(t *testing.T) {
 		}
 	}
 	check("name: a\nhost: other", "d.yaml:2: host: must be upstream or preserve")
+	check("name: a\nmatch: both", "d.yaml:2: match: must be address or target")
+	check("name: a\nroutes:\n  w:\n  - {on: POST, action: b, types: [a b]}",
+		`d.yaml:4: routes.w[0].types[0]: want a word of letters, digits, - and _, not "a b"; it is the first half of a topic`)
 	check("name: a\nskip: header.x ==", `d.yaml:2: skip: in "header.x ==": 1:11: unexpected token EOF`+hint)
 	check("name: a\nresources:\n- {type: A, paths: [a], routes: [w]}\nroutes:\n  w:\n  - {on: POST, success: [201], action: create}",
 		`d.yaml:3: resources[0].paths[0]: the path "a" must start with a slash`)
 	check("name: a\nresources:\n- {type: A, paths: [/a], routes: [x]}", `d.yaml:3: resources[0].routes[0]: there is no group "x" under routes; there is none`)
 	check("name: a\nresources:\n- type: A\n  paths: /a\n  event:\n    place: x\n    id: ${response.}", `d.yaml:6: resources[0].event.place: unknown key; known here: actor, alias, cause, content_type, environment, id, locale, space, target, version`,
 		`d.yaml:7: resources[0].event.id: in "response.": 1:9: unexpected end of expression`)
-	check("name: a\npayloads:\n  p:\n    a${nope}: b", `d.yaml:4: payloads.p.a${nope}: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, job, set, type, action, topic, space, environment, cause, entity, time, id`)
+	check("name: a\npayloads:\n  p:\n    a${nope}: b", `d.yaml:4: payloads.p.a${nope}: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, job, set, type, action, topic, space, environment, target, aliases, cause, entity, time, id`)
 	check("name: a\nroutes:\n  w:\n  - on: POST\n    success: [201]\n    payload: none\n    action: b", `d.yaml:6: routes.w[0].payload: there is no payload "none" under payloads; there is none`)
 	check("name: a\nroutes:\n  w:\n  - {on: post, action: b}",
 		`d.yaml:4: routes.w[0].on: want a method and what follows the path, for example PUT /{id}, not "post"`)
 	check("name: a\nroutes:\n  w:\n  - {on: POST, success: [201]}", `d.yaml:4: routes.w[0]: name the action, or a list of actions; or say pass: true if nothing changes`)
 	check("name: a\npayloads:\n  p:\n    a: ${type", `d.yaml:4: payloads.p.a: in "${type": a ${ has no closing brace; if the text goes on after a #, put it in quotes`)
-	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, job, set, type, action, topic, space, environment, cause, entity, time, id`)
+	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, job, set, type, action, topic, space, environment, target, aliases, cause, entity, time, id`)
 	// Names that are not there, and routes that nothing reaches.
 	check(`
 name: a

@@ -27,13 +27,11 @@ func (p product) topic() string { return p.typ + "." + p.action }
 func (d *Dialect) products() []product {
 	var all []product
 	for _, r := range slices.Concat(slices.Collect(maps.Values(d.named)), d.results()) {
-		typ, isConstant := r.typ.constant()
-		if !isConstant {
-			typ = "*"
-		}
-		for _, a := range r.actions {
-			for _, name := range a.names {
-				all = append(all, product{typ, name, r, cmp.Or(r.payload, d.payloads["identity"])})
+		for _, typ := range r.mayBe() {
+			for _, a := range r.actions {
+				for _, name := range a.names {
+					all = append(all, product{typ, name, r, cmp.Or(r.payload, d.payloads["identity"])})
+				}
 			}
 		}
 	}
@@ -48,6 +46,17 @@ func (d *Dialect) results() []*route {
 		all = append(all, r.after...)
 	}
 	return all
+}
+
+// mayBe are the types of the route's events; * if only a request tells.
+func (r *route) mayBe() []string {
+	if typ, isConstant := r.typ.constant(); isConstant {
+		return []string{typ}
+	}
+	if len(r.types) > 0 {
+		return r.types
+	}
+	return []string{"*"}
 }
 
 // ofSpace tells whether it never has an environment.

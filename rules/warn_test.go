@@ -17,9 +17,13 @@ import (
 // warnings are those of a subscription's YAML; each is "line: path: text".
 func warnings(t *testing.T, yaml string) string {
 	t.Helper()
+	return warningsOf(t, contentful(t), yaml)
+}
+
+func warningsOf(t *testing.T, d *rules.Dialect, yaml string) string {
+	t.Helper()
 	var s rules.Subscription
 	var found setting.Problems
-	d := contentful(t)
 	_ = setting.Decode("FILE", []byte(yaml), &s, func(c setting.Check) {
 		s.Validate(c)
 		s.Warn(c, d)

@@ -101,15 +101,6 @@ func (p *Program) Reads(root string) bool {
 	return slices.ContainsFunc(p.paths, func(path Path) bool { return path.Root == root })
 }
 
-// Path gives root and path of a program that is nothing but a constant member chain such as response.sys.id. A chain with
-// "?." is not one.
-func (p *Program) Path() (root string, path []string, ok bool) {
-	if p.whole == nil || p.whole.optional {
-		return "", nil, false
-	}
-	return p.whole.root, slices.Clone(p.whole.parts), true
-}
-
 // JSON evaluates the program and gives the result as JSON, nil unless it is present. Of a constant member chain the bytes
 // are those of the document, not a copy. The detail is that of a Result.
 func (p *Program) JSON(s *Scope) (raw []byte, state State, detail string) {

@@ -491,24 +491,6 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-func TestPath(t *testing.T) {
-	t.Parallel()
-	is := func(source, root string, path ...string) {
-		t.Helper()
-		gotRoot, got, ok := mustCompile(t, source, Options{Roots: roots}).Path()
-		if diff := cmp.Diff(path, got); diff != "" || gotRoot != root || ok != (root != "") {
-			t.Errorf("%s: got %s %q %v", source, gotRoot, got, ok)
-		}
-	}
-	is(`payload`, "payload")
-	is(`payload.sys.id`, "payload", "sys", "id")
-	is(`(payload["a.b"][0][-1])`, "payload", "a.b", "0", "-1")
-	is(`payload?.sys.id`, "")
-	is(`payload[environment]`, "")
-	is(`payload.sys.id + ""`, "")
-	is(`"payload"`, "")
-}
-
 // TestSame runs programs often and at once, on one scope: always the same result.
 func TestSame(t *testing.T) {
 	t.Parallel()

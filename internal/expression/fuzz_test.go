@@ -39,7 +39,6 @@ func FuzzRun(f *testing.F) {
 			t.Errorf("%s: %+v and then %+v", source, first, again)
 		}
 		p.Paths()
-		p.Path()
 	})
 }
 

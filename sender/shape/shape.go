@@ -41,7 +41,7 @@ type Request struct {
 func Build(c Call) Request {
 	r := Request{Method: http.MethodPost, Header: http.Header{}, Body: c.Delivery.Event.Payload}
 	e := c.Delivery.Event
-	r.Header["User-Agent"] = []string{""} // none, as the CMS sends none
+	r.Header["User-Agent"] = []string{""} // none but the dialect's
 	r.Header.Set("Content-Type", contentType(e.Native))
 	for _, h := range e.Native.Headers {
 		r.Header.Set(h.Name, headerValue(nativeValue(h, c)))
@@ -85,6 +85,9 @@ func addOwn(header http.Header, c Call) {
 	header.Set("X-Cmstap-Event", e.ID)
 	if !e.Confirmed {
 		header.Set("X-Cmstap-Confirmed", "false")
+	}
+	if e.Accepted {
+		header.Set("X-Cmstap-Accepted", "true")
 	}
 	if c.Delivery.Undecided != "" {
 		header.Set("X-Cmstap-Undecided", headerValue(c.Delivery.Undecided))

@@ -50,6 +50,8 @@ func TestHeaders(t *testing.T) {
 	check(nil, "User-Agent", "")
 	check(nil, "X-Cmstap-Event", "event1")
 	check(nil, "X-Cmstap-Confirmed", "")
+	check(nil, "X-Cmstap-Accepted", "")
+	check(func(c *shape.Call) { c.Delivery.Event.Accepted = true }, "X-Cmstap-Accepted", "true")
 	check(nil, "X-Cmstap-Undecided", "")
 	check(nil, "Authorization", "")
 	check(nil, "Webhook-Id", "")
