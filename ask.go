@@ -13,6 +13,10 @@ import (
 	"cmstap/event"
 )
 
+// jobBound is how long the CMS may take to tell the result of a job, and what
+// that names.
+const jobBound = 15 * time.Second
+
 // askBound is how long the CMS may take to answer a question.
 const askBound = 3 * time.Second
 
@@ -62,23 +66,52 @@ func (t *tap) Ask(ctx context.Context, x *event.Exchange, with event.Credentials
 
 // poll asks for the result of a job.
 func (t *tap) poll(ctx context.Context, x *event.Exchange, with event.Credentials) (event.Verdict, *event.Exchange) {
-	ctx, cancel := context.WithTimeout(ctx, askBound)
+	ctx, cancel := context.WithTimeout(ctx, jobBound)
 	defer cancel()
 	fetched, err := t.fetch(ctx, x.Intent.Host, x.Intent.Job.Poll, with)
 	if err != nil {
 		t.log.Debug("polled", "job", x.Intent.Job.ID, "path", x.Intent.Job.Poll, "error", err)
 		return event.Doubt, x
 	}
-	return t.result(x, event.Finding{Status: fetched.Status, Entity: fetched.Body})
+	return t.result(ctx, x, with, event.Finding{Status: fetched.Status, Entity: fetched.Body})
 }
 
 // result says what a job's result means.
-func (t *tap) result(x *event.Exchange, finding event.Finding) (event.Verdict, *event.Exchange) {
+func (t *tap) result(ctx context.Context, x *event.Exchange, with event.Credentials, finding event.Finding) (event.Verdict, *event.Exchange) {
 	verdict, done := t.rules.Result(x, finding)
-	done.Time = time.Now().UTC()
+	if verdict == event.Accepted {
+		done.Time = time.Now().UTC()
+		t.read(ctx, done, with)
+	}
 	result := [...]string{event.Doubt: "running", event.Accepted: "done", event.Rejected: "failed"}[verdict]
 	t.log.Debug("polled", "job", x.Intent.Job.ID, "path", x.Intent.Job.Poll, "result", result, "status", finding.Status)
 	return verdict, done
+}
+
+// read reads the entities that the result of a job names. What can not be read
+// is left out of the events.
+func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credentials) {
+	if len(with) == 0 {
+		with = t.token
+	}
+	for len(with) > 0 {
+		wanted := t.rules.Reads(x)
+		if len(wanted) == 0 {
+			return
+		}
+		if x.Read == nil {
+			x.Read = map[string]event.Copy{}
+		}
+		for _, path := range wanted {
+			fetched, err := t.fetch(ctx, x.Intent.Host, path, with)
+			if err == nil && fetched.Status != http.StatusOK {
+				err = fmt.Errorf("the CMS answered %d", fetched.Status)
+			}
+			if x.Read[path] = fetched.Body; err != nil {
+				x.Read[path] = event.Copy{Err: err.Error()}
+			}
+		}
+	}
 }
 
 // Reasons why an entity can not tell what became of a write.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,7 +66,10 @@ func (p *promises) askedBy(token string) bool {
 const promised = `
 name: promises
 resources: [{ type: Item, paths: /items, routes: item }]
-routes: { item: [{ on: [POST, "PUT /{id}"], success: [2xx], action: save }] }
+routes:
+  item:
+    - { on: POST /publish, success: 202, body: { ids: request.ids }, action: start, job: publish }
+    - { on: [POST, "PUT /{id}"], success: [2xx], action: save }
 job: result
 jobs:
   result:
@@ -75,6 +79,14 @@ jobs:
     deadline: DEADLINE
     failed: response.status >= 400
     answer: ${response.payload}
+  publish:
+    job: ${response.data.id}
+    poll: /results/{job}
+    events:
+      - each: body.ids
+        event: { id: "${item}" }
+        content: { get: "/items?ids=${ids}", each: response.items, id: "${item.id}" }
+        action: publish
 event: { id: "${path.id ?? response.id}" }
 payloads: { identity: { id: "${entity.id}" } }
 credentials: [Authorization]
@@ -125,6 +137,7 @@ func (j *jobs) delivered(t *testing.T, want ...string) {
 	}
 	j.process.stopped(t, "msg=waiting deliveries=0 writes=0")
 	var got []string
+	slices.Sort(want) // those of several entities come in any order
 	for _, call := range j.receiver.Calls() {
 		text := string(call.Body)
 		if call.Header.Get("X-Cmstap-Confirmed") == "false" {
@@ -132,6 +145,7 @@ func (j *jobs) delivered(t *testing.T, want ...string) {
 		}
 		got = append(got, text)
 	}
+	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -161,6 +175,21 @@ func TestJobIsWatched(t *testing.T) {
 		t.Fatal(status, err)
 	}
 	j.delivered(t, `{"id":"new"}`)
+}
+
+// TestJobIsRead: the entities that a result names are read, with the credentials
+// of the writer.
+func TestJobIsRead(t *testing.T) {
+	t.Parallel()
+	j := newJobs(t, "1h", "")
+	j.results["/items"] = `{"items":[{"id":"b","n":2},{"id":"a","n":1}]}`
+	status, _, err := ask("POST", "http://"+j.process.proxy+"/items/publish", `{"ids":["a","gone","b"]}`, map[string]string{"Authorization": "Bearer writer"})
+	if status != http.StatusAccepted {
+		t.Fatal(status, err)
+	}
+	j.process.waitLine(t, "msg=captured", "topic=Item.start")
+	j.end(1, 200, "")
+	j.delivered(t, `{"data":{"type":"job","id":"1"}}`, `{"id":"a","n":1}`, `{"id":"gone"}`, `{"id":"b","n":2}`)
 }
 
 // TestJobSurvives: a kill between promise and result; the token asks on.

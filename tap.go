@@ -115,7 +115,9 @@ func (t *tap) Observe(x *event.Exchange) {
 	}
 	if poll := t.rules.Poll(x); poll != "" {
 		finding := event.Finding{Status: x.Status, Entity: x.Answer}
-		t.resolver.Told(ctx, poll, func(job *event.Exchange) (event.Verdict, *event.Exchange) { return t.result(job, finding) })
+		ctx, cancel := context.WithTimeout(context.Background(), jobBound)
+		defer cancel()
+		t.resolver.Told(ctx, poll, func(job *event.Exchange) (event.Verdict, *event.Exchange) { return t.result(ctx, job, job.Credentials, finding) })
 	}
 }
 

@@ -128,6 +128,8 @@ type Exchange struct {
 	// Version the one that the write made, if that is known.
 	Resolved bool
 	Version  int64
+	// Read holds what was read besides, once a job was done, by path.
+	Read map[string]Copy
 }
 
 // Copy is a bounded copy of a body, its content coding undone.

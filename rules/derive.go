@@ -30,21 +30,39 @@ func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
 		return nil // its events come with the result
 	}
 	d := &derivation{dialect: r.dialect, x: x, links: links, before: map[string]int{}}
-	d.response, d.status, d.problem = answerOf(x)
-	roots := r.dialect.rootsOf(x.Intent, of)
-	roots["status"], roots["response"] = d.status, d.response
-	roots["before"] = expression.Document{Why: "the state before is not known"}
-	common := expression.NewScope(roots)
+	d.response, d.problem = answerOf(x)
+	common := r.scopeOf(x, of)
 	routes := []*route{of}
 	if x.Intent.Job != nil && len(of.after) > 0 {
 		routes = of.after
 	}
 	for _, d.route = range routes {
+		d.contents = d.route.contents(x, common)
 		for _, item := range d.route.items(common) {
 			d.add(common, item)
 		}
 	}
 	return d.events
+}
+
+// scopeOf holds what expressions may read of an exchange.
+func (r *Rules) scopeOf(x *event.Exchange, of *route) *expression.Scope {
+	roots := r.dialect.rootsOf(x.Intent, of)
+	roots["status"] = statusOf(x)
+	roots["response"], _ = answerOf(x)
+	roots["before"] = expression.Document{Why: "the state before is not known"}
+	if of.job == nil || len(of.job.read) == 0 {
+		return expression.NewScope(roots)
+	}
+	read := map[string]any{}
+	for name, path := range of.job.read {
+		read[name] = expression.Document{Why: "it was not read"}
+		if copied, there := x.Read[path.known(expression.NewScope(roots))]; there {
+			read[name] = readable(copied)
+		}
+	}
+	roots["read"] = read
+	return expression.NewScope(roots)
 }
 
 // derivation makes the events of one exchange.
@@ -54,10 +72,10 @@ type derivation struct {
 	x        *event.Exchange
 	links    event.Links
 	response expression.Document
-	status   int
 	problem  string
-	bytes    int            // of payloads
-	before   map[string]int // events by action and address
+	contents map[string]expression.Document // of the route's items, by id
+	bytes    int                            // of payloads
+	before   map[string]int                 // events by action and address
 	events   []event.Event
 }
 
@@ -113,6 +131,9 @@ func (d *derivation) add(common *expression.Scope, item any) {
 	if item != nil {
 		v = common.With(map[string]any{"item": item})
 	}
+	if d.route.content != nil {
+		v = v.With(map[string]any{"response": d.read(v)})
+	}
 	typ := d.route.typ.known(v)
 	if typ != "" || len(d.route.types) == 0 {
 		d.addOne(v, item, typ)
@@ -121,6 +142,14 @@ func (d *derivation) add(common *expression.Scope, item any) {
 	for _, typ := range d.route.types {
 		d.addOne(v, item, typ)
 	}
+}
+
+// read is the entity of an item, as it was read afterwards.
+func (d *derivation) read(v *expression.Scope) expression.Document {
+	if content, there := d.contents[d.route.event["id"].known(v)]; there {
+		return content
+	}
+	return expression.Document{Why: "the entity could not be read"}
 }
 
 // addOne makes the events of an item: first who and what, then what follows
@@ -176,27 +205,34 @@ func follow(e *event.Event, links event.Links) {
 // compare as the times do.
 func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
 
+// statusOf is the status of an answer that says that the write happened, else 0.
+func statusOf(x *event.Exchange) int {
+	if x.Outcome == event.Done {
+		return x.Status
+	}
+	return 0
+}
+
 // answerOf is the answer as expressions see it: only one that says that the
-// write happened counts, else the status is 0. Problem says why such an answer
-// could not be used.
-func answerOf(x *event.Exchange) (response expression.Document, status int, problem string) {
+// write happened counts. Problem says why such an answer could not be used.
+func answerOf(x *event.Exchange) (response expression.Document, problem string) {
 	if x.Outcome != event.Done {
-		return expression.Document{Why: "no answer was seen"}, 0, ""
+		return expression.Document{Why: "no answer was seen"}, ""
 	}
 	switch {
 	case x.Resolved && x.Answer.Err != "":
-		return expression.Document{Why: x.Answer.Err}, x.Status, ""
+		return expression.Document{Why: x.Answer.Err}, ""
 	case x.Answer.Err != "":
 		problem = x.Answer.Err
 	case len(x.Answer.Bytes) == 0:
-		return expression.Document{Why: "the answer has no body"}, x.Status, ""
+		return expression.Document{Why: "the answer has no body"}, ""
 	default:
 		if problem = jsonProblem(x.Answer.Bytes); problem == "" {
-			return whole(x.Answer.Bytes), x.Status, ""
+			return whole(x.Answer.Bytes), ""
 		}
 		problem = "the answer " + problem
 	}
-	return expression.Document{Why: problem}, x.Status, problem
+	return expression.Document{Why: problem}, problem
 }
 
 // fill sets what the templates give; what they do not know stays empty.
@@ -225,7 +261,7 @@ func (d *derivation) fillPayload(e *event.Event, v *expression.Scope, item any) 
 	case d.bytes > maxPayloads:
 		n, e.Partial = identity, "the payloads of one answer would be too large"
 	case n == nil:
-		if e.Payload, e.Partial = d.content(item); e.Payload != nil {
+		if e.Payload, e.Partial = d.content(v, item); e.Payload != nil {
 			d.bytes += len(e.Payload)
 			return
 		}
@@ -244,11 +280,13 @@ func (d *derivation) fillPayload(e *event.Event, v *expression.Scope, item any) 
 
 // content is the item, if there is a list, or the answer. Without it, partial
 // says why.
-func (d *derivation) content(item any) (content []byte, partial string) {
-	if item == nil {
-		return d.response.JSON, d.response.Why
+func (d *derivation) content(v *expression.Scope, item any) (content []byte, partial string) {
+	if item == nil || d.route.content != nil {
+		root, _ := v.Root("response")
+		document, _ := root.(expression.Document)
+		return document.JSON, document.Why
 	}
-	document := item.(expression.Document)
+	document, _ := item.(expression.Document)
 	if d.route.each.Reads("response") && bytes.HasPrefix(bytes.TrimLeft(document.JSON, " \t\r\n"), []byte("{")) {
 		return document.JSON, ""
 	}

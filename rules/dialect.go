@@ -139,7 +139,7 @@ var (
 	skipRoots    = []string{"path", "header", "query", "uri"}
 	bodyRoots    = []string{"path", "header", "query", "uri", "request"}
 	requestRoots = []string{"path", "header", "query", "uri", "body"}
-	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before", "job")
+	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before", "job", "read")
 	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "target", "aliases", "cause", "entity", "time", "id")
 )
 

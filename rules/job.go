@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,8 @@ type jobConfig struct {
 	// Answer is what counts as the answer of the write then; without it, the
 	// result as it is.
 	Answer string `yaml:"answer"`
+	// Read names what else is read once it was done: paths, as templates.
+	Read map[string]string `yaml:"read"`
 	// Events are what the result means, if that is not what the route says. Then
 	// the route's own events come at once.
 	Events []routeConfig `yaml:"events"`
@@ -35,6 +38,7 @@ type jobConfig struct {
 	when, running, failed, unsure *expression.Program
 	id, answer                    template
 	poll                          pattern
+	read                          map[string]template
 }
 
 // usualDeadline is how long a job may take unless the dialect says otherwise.
@@ -55,6 +59,10 @@ func compileJob(check place, c jobConfig) *jobConfig {
 	}
 	c.id = compileTemplate(check, "job", c.Job, jobRoots)
 	c.answer = compileTemplate(check, "answer", c.Answer, jobRoots)
+	c.read = map[string]template{}
+	for name, path := range c.Read {
+		c.read[name] = compileTemplate(check, "read."+name, path, append(slices.Clone(jobRoots), "job"))
+	}
 	var err error
 	if c.poll, err = parsePattern(c.Poll); err != nil || c.poll.open || !strings.Contains(c.Poll, "{job}") {
 		check.Add("poll", "want the path of a job's result, for example /jobs/{job}, not %q", c.Poll)
@@ -71,9 +79,9 @@ func (r *Rules) Job(x *event.Exchange) *event.Intent {
 		return nil
 	}
 	c := route.job
-	response, status, _ := answerOf(x)
+	response, _ := answerOf(x)
 	roots := r.dialect.rootsOf(x.Intent, route)
-	roots["status"], roots["response"] = status, response
+	roots["status"], roots["response"] = x.Status, response
 	v := expression.NewScope(roots)
 	id := c.id.known(v)
 	if id == "" || c.when != nil && !c.when.Run(v).True() {

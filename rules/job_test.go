@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -100,55 +101,156 @@ func TestJob(t *testing.T) {
 	}
 }
 
+// later plays a promise of Contentful and its result; read answers what is asked
+// besides.
+func later(t *testing.T, method, path, body, result, poll string, read func(path string) string) []event.Event {
+	t.Helper()
+	r := rules.New(contentful(t), nil)
+	head := event.Head{Method: method, Path: path, Headers: headers{}}
+	plan := r.Identify(head, event.Copy{Bytes: []byte(body)}, nil)
+	plan.Intent.ID, plan.Intent.Time = "i", at
+	x := &event.Exchange{
+		Intent: plan.Intent, Status: r.UsualStatus(plan.Intent), Outcome: event.Done, Time: at,
+		Answer: event.Copy{Bytes: []byte(`{"sys":{"id":"J1","status":"created"}}`)},
+	}
+	if at := short(r.Derive(x, nil)); len(at) != 1 || !strings.HasSuffix(at[0], "Action.create J1") {
+		t.Errorf("at once: %s", at)
+	}
+	job := r.Job(x)
+	if job.Job.Poll != poll {
+		t.Errorf("polls %s, want %s", job.Job.Poll, poll)
+	}
+	verdict, done := r.Result(&event.Exchange{Intent: job}, event.Finding{Status: 200, Entity: event.Copy{Bytes: []byte(result)}})
+	if verdict != event.Accepted {
+		return nil
+	}
+	done.Read = map[string]event.Copy{}
+	for wanted := r.Reads(done); len(wanted) > 0; wanted = r.Reads(done) {
+		for _, path := range wanted {
+			text := read(path)
+			done.Read[path] = event.Copy{Bytes: []byte(text)}
+			if text == "" {
+				done.Read[path] = event.Copy{Err: "the CMS answered 500"}
+			}
+		}
+	}
+	return r.Derive(done, nil)
+}
+
+// native are the native headers of an event, as one text.
+func native(e event.Event) (text string) {
+	for _, h := range e.Native.Headers {
+		text += h.Name + ": " + h.Value + "\n"
+	}
+	return text
+}
+
 // TestBulkAction: the result of Contentful's bulk actions, both forms.
 func TestBulkAction(t *testing.T) {
 	t.Parallel()
-	r := rules.New(contentful(t), nil)
-	const env = "/spaces/s/environments/e/bulk_actions"
+	const env = "/spaces/s/environments/e"
 	const items = `[{"sys":{"type":"Link","linkType":"Entry","id":"a"}},{"sys":{"type":"Link","linkType":"Asset","id":"b"}},{"sys":{"type":"Link","linkType":"Entry","id":"c"}}]`
-	check := func(path, body, result, poll string, want ...string) {
+	read := func(path string) string {
+		switch path {
+		case env + "/entries?sys.id%5Bin%5D=a,c&limit=100":
+			return `{"items":[{"sys":{"id":"c","version":9,"contentType":{"sys":{"id":"post"}}},"fields":{"n":1}},{"sys":{"id":"a","version":4,"contentType":{"sys":{"id":"post"}}},"fields":{"n":2}}]}`
+		case env + "/entries?sys.id%5Bin%5D=a&limit=100", env + "/entries?sys.id%5Bin%5D=c&limit=100":
+			return `{"items":[]}`
+		case env + "/assets?sys.id%5Bin%5D=b&limit=100":
+			return "" // it can not be read
+		}
+		t.Errorf("%s was read", path)
+		return ""
+	}
+	check := func(path, body, result, poll string, want ...string) []event.Event {
 		t.Helper()
-		head := event.Head{Method: "POST", Path: path, Headers: headers{}}
-		plan := r.Identify(head, event.Copy{Bytes: []byte(body)}, nil)
-		plan.Intent.ID, plan.Intent.Time = "i", at
-		x := &event.Exchange{Intent: plan.Intent, Status: 201, Outcome: event.Done, Time: at,
-			Answer: event.Copy{Bytes: []byte(`{"sys":{"type":"BulkAction","id":"B1","status":"created"}}`)}}
-		if diff := cmp.Diff([]string{"BulkAction.create B1"}, short(r.Derive(x, nil))); diff != "" {
-			t.Error(diff)
-		}
-		job := r.Job(x)
-		if job.Job.Poll != poll {
-			t.Errorf("polls %s", job.Job.Poll)
-		}
-		verdict, done := r.Result(&event.Exchange{Intent: job}, event.Finding{Status: 200, Entity: event.Copy{Bytes: []byte(result)}})
-		var events []event.Event
-		if verdict == event.Accepted {
-			events = r.Derive(done, nil)
-		}
+		events := later(t, "POST", env+path, body, result, env+poll, read)
 		if diff := cmp.Diff(want, short(events)); diff != "" {
 			t.Errorf("%s: %s", path, diff)
 		}
 		for _, e := range events {
-			if e.Type == "BulkAction" {
-				continue
+			if e.Type != "BulkAction" && (e.Cause != "bulk" || e.Environment != "e" || !strings.Contains(native(e), "X-Contentful-Bulk-Action-Id: J1\n")) {
+				t.Errorf("%+v", e)
 			}
-			text := ""
-			for _, h := range e.Native.Headers {
-				text += h.Name + ": " + h.Value + "\n"
+		}
+		return events
+	}
+	succeeded := `{"sys":{"id":"J1","status":"succeeded"}}`
+	failed := `{"sys":{"id":"J1","status":"failed"},"error":{"details":{"errors":[{"entity":{"sys":{"linkType":"Entry","id":"a"}}}]}}}`
+	v1 := `{"entities":{"sys":{"type":"Array"},"items":` + items + `}}`
+	events := check("/bulk_actions/publish", v1, succeeded, "/bulk_actions/actions/J1", "BulkAction.execute J1", "Entry.publish a", "Entry.publish c", "Asset.publish b")
+	if a, b := events[1], events[3]; a.Entity.Version != 4 || a.Entity.ContentType != "post" || !strings.Contains(string(a.Payload), `"fields":{"n":2}`) || a.Partial != "" ||
+		b.Partial == "" || !strings.Contains(string(b.Payload), `"id":"b"`) {
+		t.Errorf("%+v %s\n%+v %s", a, a.Payload, b, b.Payload)
+	}
+	check("/bulk_actions/unpublish", v1, failed, "/bulk_actions/actions/J1", "BulkAction.execute J1", "Entry.unpublish c", "Asset.unpublish b")
+	check("/bulk_actions/validate", v1, succeeded, "/bulk_actions/actions/J1", "BulkAction.execute J1")
+	check("/bulk_actions/publish", v1, `{"sys":{"status":"inProgress"}}`, "/bulk_actions/actions/J1")
+	check("/bulk_actions/publish", v1, `{"sys":{"status":"canceled"}}`, "/bulk_actions/actions/J1")
+	v2 := `{"action":"publish","entities":[{"entity":{"sys":{"type":"Link","linkType":"Entry","id":"a"}},"add":{}}]}`
+	check("/bulk_actions", v2, succeeded, "/bulk_actions/J1", "BulkAction.execute J1", "Entry.publish a")
+}
+
+// TestLargeBulk: 200 entities are read 100 at a time.
+func TestLargeBulk(t *testing.T) {
+	t.Parallel()
+	var items []string
+	for i := range 200 {
+		items = append(items, fmt.Sprintf(`{"sys":{"linkType":"Entry","id":"e%d"}}`, i))
+	}
+	reads := 0
+	events := later(t, "POST", "/spaces/s/environments/e/bulk_actions/publish", `{"entities":{"items":[`+strings.Join(items, ",")+`]}}`,
+		`{"sys":{"status":"succeeded"}}`, "/spaces/s/environments/e/bulk_actions/actions/J1", func(path string) string {
+			reads++
+			_, ids, _ := strings.Cut(path, "=")
+			ids, _, _ = strings.Cut(ids, "&")
+			var found []string
+			for id := range strings.SplitSeq(ids, ",") {
+				found = append(found, `{"sys":{"id":"`+id+`","version":2},"fields":{}}`)
 			}
-			if e.Cause != "bulk" || e.Partial == "" || e.Environment != "e" || !strings.Contains(text, "X-Contentful-Bulk-Action-Id: B1\n") || !strings.Contains(text, "ContentManagement."+e.Topic()+"\n") {
-				t.Errorf("%+v %s", e, text)
+			return `{"items":[` + strings.Join(found, ",") + `]}`
+		})
+	if len(events) != 201 || reads != 2 {
+		t.Fatalf("%d events, %d reads", len(events), reads)
+	}
+	for _, e := range events[1:] {
+		if e.Partial != "" || e.Entity.Version != 2 {
+			t.Fatalf("%+v", e)
+		}
+	}
+}
+
+// TestRelease: what a release holds is read when it was published.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	const env = "/spaces/s/environments/e"
+	read := func(path string) string {
+		switch path {
+		case env + "/releases/r":
+			return `{"sys":{"id":"r"},"entities":{"items":[{"sys":{"linkType":"Entry","id":"a"}},{"sys":{"linkType":"Asset","id":"b"}}]}}`
+		case env + "/entries?sys.id%5Bin%5D=a&limit=100":
+			return `{"items":[{"sys":{"id":"a","version":4},"fields":{}}]}`
+		case env + "/assets?sys.id%5Bin%5D=b&limit=100":
+			return `{"items":[{"sys":{"id":"b","version":2},"fields":{}}]}`
+		}
+		t.Errorf("%s was read", path)
+		return ""
+	}
+	check := func(method, result string, read func(string) string, want ...string) {
+		t.Helper()
+		events := later(t, method, env+"/releases/r/published", "", result, env+"/releases/r/actions/J1", read)
+		if diff := cmp.Diff(want, short(events)); diff != "" {
+			t.Errorf("%s: %s", method, diff)
+		}
+		for _, e := range events {
+			if e.Type != "ReleaseAction" && (e.Cause != "release" || !strings.Contains(native(e), "X-Contentful-Release-Action-Id: J1\nX-Contentful-Release-Id: r\n")) {
+				t.Errorf("%+v", e)
 			}
 		}
 	}
-	succeeded := `{"sys":{"id":"B1","status":"succeeded"}}`
-	failed := `{"sys":{"id":"B1","status":"failed"},"error":{"details":{"errors":[{"entity":{"sys":{"linkType":"Entry","id":"a"}}}]}}}`
-	v1 := `{"entities":{"sys":{"type":"Array"},"items":` + items + `}}`
-	check(env+"/publish", v1, succeeded, env+"/actions/B1", "BulkAction.execute B1", "Entry.publish a", "Entry.publish c", "Asset.publish b")
-	check(env+"/unpublish", v1, failed, env+"/actions/B1", "BulkAction.execute B1", "Entry.unpublish c", "Asset.unpublish b")
-	check(env+"/validate", v1, succeeded, env+"/actions/B1", "BulkAction.execute B1")
-	check(env+"/publish", v1, `{"sys":{"status":"inProgress"}}`, env+"/actions/B1")
-	check(env+"/publish", v1, `{"sys":{"status":"canceled"}}`, env+"/actions/B1")
-	v2 := `{"action":"publish","entities":[{"entity":{"sys":{"type":"Link","linkType":"Entry","id":"a"}},"add":{}}]}`
-	check(env, v2, succeeded, env+"/B1", "BulkAction.execute B1", "Entry.publish a")
+	succeeded := `{"sys":{"status":"succeeded"}}`
+	check("PUT", succeeded, read, "ReleaseAction.execute J1", "Entry.publish a", "Asset.publish b")
+	check("DELETE", succeeded, read, "ReleaseAction.execute J1", "Entry.unpublish a", "Asset.unpublish b")
+	check("PUT", `{"sys":{"status":"failed"}}`, read)
+	check("PUT", succeeded, func(string) string { return "" }, "ReleaseAction.execute J1", "Entry.publish ", "Asset.publish ")
 }

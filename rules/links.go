@@ -85,7 +85,7 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 		return nil
 	}
 	in := r.dialect.again(x.Intent)
-	response, _, _ := answerOf(x)
+	response, _ := answerOf(x)
 	var found []event.Link
 	for i := range r.dialect.links {
 		c := &r.dialect.links[i]

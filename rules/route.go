@@ -50,6 +50,8 @@ type routeConfig struct {
 	Action  []string          `yaml:"action"`
 	Actions []actionConfig    `yaml:"actions"`
 	Payload string            `yaml:"payload"`
+	// Content says how the entities of a job's result are read.
+	Content contentConfig `yaml:"content"`
 	// Accepted says that the answer only promises.
 	Accepted bool `yaml:"accepted"`
 	// Check names how a doubt is settled; without one, doubts stay.
@@ -87,6 +89,7 @@ type route struct {
 	event   eventTemplates
 	actions []action
 	payload *node // nil: the answer, or the item, as it is
+	content *contentConfig
 	check   *checkConfig
 	job     *jobConfig
 	after   []*route // what the result of the job means; none: the same
@@ -137,6 +140,7 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	checkTypes(check, c.Types)
 	r.event = base.event.with(check.In("event"), c.Event)
 	r.actions = compileActions(check, c)
+	r.content = compileContent(check.In("content"), c.Content)
 	if r.payload = d.payloads[c.Payload]; c.Payload != "" && r.payload == nil {
 		check.Add("payload", "there is no payload %q under payloads%s", c.Payload, didYouMean(c.Payload, d.payloads))
 	}
