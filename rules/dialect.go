@@ -88,6 +88,7 @@ func Builtin() []string {
 	for i, file := range files {
 		names[i] = strings.TrimSuffix(file.Name(), ".yaml")
 	}
+	slices.Sort(names)
 	return names
 }
 
