@@ -18,6 +18,9 @@ const askBound = 3 * time.Second
 
 // Askable implements resolve.Tap.
 func (t *tap) Askable(x *event.Exchange) bool {
+	if x.Intent.Job != nil {
+		return true // whoever polls may tell
+	}
 	_, known := t.rules.Question(x.Intent)
 	return known && len(x.Credentials)+len(t.token) > 0
 }
@@ -42,6 +45,9 @@ func (t *tap) Ask(ctx context.Context, x *event.Exchange, with event.Credentials
 	if len(with) == 0 {
 		return event.Doubt, x
 	}
+	if x.Intent.Job != nil {
+		return t.poll(ctx, x, with)
+	}
 	finding, err := t.find(ctx, x, with, own)
 	fields := []any{"method", x.Intent.Method, "path", x.Intent.Path, "request", x.Intent.ID}
 	if err != nil {
@@ -51,6 +57,27 @@ func (t *tap) Ask(ctx context.Context, x *event.Exchange, with event.Credentials
 	verdict, done = t.rules.Resolve(x, finding)
 	result := [...]string{event.Doubt: "unknown", event.Accepted: "applied", event.Rejected: "not applied"}[verdict]
 	t.log.Info("asked", append(fields, "result", result, "status", finding.Status)...)
+	return verdict, done
+}
+
+// poll asks for the result of a job.
+func (t *tap) poll(ctx context.Context, x *event.Exchange, with event.Credentials) (event.Verdict, *event.Exchange) {
+	ctx, cancel := context.WithTimeout(ctx, askBound)
+	defer cancel()
+	fetched, err := t.fetch(ctx, x.Intent.Host, x.Intent.Job.Poll, with)
+	if err != nil {
+		t.log.Debug("polled", "job", x.Intent.Job.ID, "path", x.Intent.Job.Poll, "error", err)
+		return event.Doubt, x
+	}
+	return t.result(x, event.Finding{Status: fetched.Status, Entity: fetched.Body})
+}
+
+// result says what a job's result means.
+func (t *tap) result(x *event.Exchange, finding event.Finding) (event.Verdict, *event.Exchange) {
+	verdict, done := t.rules.Result(x, finding)
+	done.Time = time.Now().UTC()
+	result := [...]string{event.Doubt: "running", event.Accepted: "done", event.Rejected: "failed"}[verdict]
+	t.log.Debug("polled", "job", x.Intent.Job.ID, "path", x.Intent.Job.Poll, "result", result, "status", finding.Status)
 	return verdict, done
 }
 

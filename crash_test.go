@@ -83,7 +83,7 @@ func TestCrashControls(t *testing.T) {
 		t.Errorf("%s: %d trials found nothing", name, trials)
 	}
 	control("begin after the forward",
-		"tap.go", "err = t.outbox.Begin(ctx, intent)\n", "_ = ctx\n",
+		"tap.go", "if err = t.outbox.Begin(ctx, intent); err == nil {", "if _ = ctx; err == nil {",
 		"tap.go", "func (t *tap) Finish(x *event.Exchange) {\n", "func (t *tap) Finish(x *event.Exchange) {\n\t_ = t.outbox.Begin(context.Background(), x.Intent)\n")
 	control("an answer of 500 counts as delivered",
 		"sender/judge.go", "a.attempt.Status >= 200 && a.attempt.Status < 300", "a.attempt.Status >= 200 && a.attempt.Status < 600")

@@ -162,7 +162,7 @@ func (e *explanation) print(out io.Writer) error {
 	if len(e.Routes) == 0 {
 		fmt.Fprintf(&b, "  no route of the dialect has this method and path%s\n", either(len(e.Others) > 0, "; the path has "+strings.Join(e.Others, ", "), ""))
 	}
-	if e.Outcome != "" {
+	if e.Outcome != "" && e.Class == "write" {
 		fmt.Fprintf(&b, "%s: %s\n", either(e.Status > 0, fmt.Sprint("status ", e.Status), "no answer"), map[string]string{
 			"done": "it happened", "refused": "it did not happen",
 			"unknown": "nobody knows; the entity is read if the dialect has a check, and then the event goes out unconfirmed",

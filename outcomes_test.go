@@ -182,9 +182,10 @@ func TestClientsLeave(t *testing.T) {
 	for len(d.reached) > 0 {
 		executed()
 	}
-	leave(1, 100, func() {}) // in the head
-	leave(1, 10, func() {})  // in the body
-	leave(1, 0, executed)    // before the answer
+	leave(1, 100, func() {})                                  // in the head
+	leave(1, 10, func() {})                                   // in the body
+	leave(1, 0, executed)                                     // before the answer
+	d.process.waitLine(t, "msg=captured", "topic=Entry.save") // events have the order of the commits
 	leave(2, 0, executed)
 	d.saved(t, 3)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -61,12 +62,12 @@ func (t *tap) Begin(x *event.Exchange) error {
 	if err = t.outbox.Begin(ctx, intent); err == nil {
 		return nil
 	}
-	t.underWay.leave(intent)
 	if t.bestEffort {
 		intent.Unrecorded = true
 		t.gap(intent, err, "the write passes without a record (proxy.durability: best_effort); its event is lost if cmstap stops now")
 		return nil
 	}
+	t.underWay.leave(intent)
 	if !errors.Is(err, outbox.ErrFull) && !errors.Is(err, outbox.ErrNoSpace) { // it may be stored all the same
 		t.resolver.Add(&event.Exchange{Intent: intent, Outcome: event.NotSent})
 	}
@@ -96,7 +97,9 @@ func (t *tap) Finish(x *event.Exchange) {
 	switch {
 	case err == nil:
 	case x.Intent.Unrecorded && x.Outcome != event.Done: // there is no event to lose
+		t.underWay.leave(x.Intent)
 	case x.Intent.Unrecorded:
+		t.underWay.leave(x.Intent)
 		t.gap(x.Intent, err, "the write was not recorded before, and its event can not be stored now: it is lost")
 	default:
 		t.resolver.Add(x)
@@ -109,6 +112,10 @@ func (t *tap) Observe(x *event.Exchange) {
 	defer cancel()
 	if err := t.outbox.Learn(ctx, t.rules.Learn(x)); err != nil {
 		t.log.Warn("store", "error", err, "hint", "what an alias leads to can not be stored; it will be learned again")
+	}
+	if poll := t.rules.Poll(x); poll != "" {
+		finding := event.Finding{Status: x.Status, Entity: x.Answer}
+		t.resolver.Told(ctx, poll, func(job *event.Exchange) (event.Verdict, *event.Exchange) { return t.result(job, finding) })
 	}
 }
 
@@ -144,8 +151,13 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	for _, e := range t.derive(x) {
 		captured = append(captured, t.match(e))
 	}
-	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.rules.Learn(x)); err != nil {
+	job := t.rules.Job(x)
+	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.rules.Learn(x), job); err != nil {
 		return err
+	}
+	if job != nil {
+		t.log.Info("job", "job", job.Job.ID, "method", job.Method, "path", job.Path, "request", x.Intent.ID)
+		t.resolver.Add(&event.Exchange{Intent: job, Time: x.Time, Credentials: maps.Clone(x.Credentials)})
 	}
 	if !t.rules.Knows(x.Intent) {
 		t.gap(x.Intent, errors.New("the dialect does not know this write any more"),

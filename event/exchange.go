@@ -89,6 +89,9 @@ type Intent struct {
 	BodyUnseen  string            `json:"body_unseen,omitempty"`
 	Traceparent string            `json:"traceparent,omitempty"`
 	UserAgent   string            `json:"user_agent,omitempty"`
+	// Job is set for what the CMS accepted and does later: the intent is open
+	// until its result is known.
+	Job *Job `json:"job,omitempty"`
 	// Unrecorded is set if the intent could not be made durable and the write
 	// passes all the same.
 	Unrecorded bool `json:"-"`
@@ -142,6 +145,13 @@ type Finding struct {
 	Began time.Time
 	// Last is what is known of the entity's last event now.
 	Last Last
+}
+
+// Job is a work that the CMS promised to do.
+type Job struct {
+	ID    string    `json:"id"`
+	Poll  string    `json:"poll"`  // the path of its result
+	Until time.Time `json:"until"` // when it is given up: then nobody knows
 }
 
 // Last is what is kept of an entity's events.

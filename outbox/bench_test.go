@@ -44,7 +44,7 @@ func BenchmarkBeginCommit(b *testing.B) {
 				if err := s.Begin(b.Context(), &event.Intent{ID: id}); err != nil {
 					return err
 				}
-				return s.Commit(b.Context(), id, wanted([]event.Event{change(fmt.Sprint(i%1000), i, payload)}, "a", "b"), nil)
+				return s.Commit(b.Context(), id, wanted([]event.Event{change(fmt.Sprint(i%1000), i, payload)}, "a", "b"), nil, nil)
 			})
 		})
 	}

@@ -45,7 +45,7 @@ func bulkChild(dir string, step int64) {
 		panic(err)
 	}
 	transactions = 0
-	if err := o.Commit(ctx, "bulk", wanted(events, hooks...), nil); err != nil {
+	if err := o.Commit(ctx, "bulk", wanted(events, hooks...), nil, nil); err != nil {
 		panic(err)
 	}
 	fmt.Println("whole", transactions)

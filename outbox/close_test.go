@@ -28,8 +28,8 @@ func TestCallsAfterClose(t *testing.T) {
 	ctx := context.Background()
 	for n := range 100 { // a write that is queued must not wait for ever
 		check("Begin", s.Begin(ctx, &event.Intent{ID: fmt.Sprint(n)}))
-		check("Commit", s.Commit(ctx, "i", wanted([]event.Event{change("e", 2, "{}")}, "a"), nil))
-		check("large Commit", s.Commit(ctx, "i", wanted([]event.Event{change("e", 2, random(1, 1<<20))}, "a"), nil))
+		check("Commit", s.Commit(ctx, "i", wanted([]event.Event{change("e", 2, "{}")}, "a"), nil, nil))
+		check("large Commit", s.Commit(ctx, "i", wanted([]event.Event{change("e", 2, random(1, 1<<20))}, "a"), nil, nil))
 		check("Settle", s.Settle(ctx, d, event.Settlement{}))
 	}
 	check("Maintain", s.Maintain(start))
@@ -64,7 +64,7 @@ func TestCloseAmidEverything(t *testing.T) {
 				if n%8 == 7 {
 					size = 300_000
 				}
-				err := s.Commit(ctx, intent, wanted([]event.Event{change(intent, 1, random(1, size))}, "a"), nil)
+				err := s.Commit(ctx, intent, wanted([]event.Event{change(intent, 1, random(1, size))}, "a"), nil, nil)
 				if err == nil {
 					acknowledged[w] = n + 1
 				}
@@ -168,7 +168,7 @@ func TestBadWriteFailsAlone(t *testing.T) {
 		check(func() error { return s.Begin(t.Context(), &event.Intent{ID: fmt.Sprint("g", n)}) }, nil)
 		check(func() error {
 			e := change("e", n, "{}")
-			return s.Commit(t.Context(), "none", wanted([]event.Event{e}, "a"), nil)
+			return s.Commit(t.Context(), "none", wanted([]event.Event{e}, "a"), nil, nil)
 		}, nil)
 		check(func() error {
 			return s.submit(t.Context(), func(b *batch) { b.set(intentKey("bad"), nil); b.fail(bad) })

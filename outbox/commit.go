@@ -49,18 +49,24 @@ const (
 )
 
 // Commit stores the events of one exchange, the deliveries they are wanted
-// for, what was learned of aliases, and the removal of the intent: all or
-// nothing. Events that are stored already are skipped. When Commit returns nil
+// for, what was learned of aliases, and the removal of the intent, in whose place
+// an open job may come: all or nothing. Events that are stored already are skipped. When Commit returns nil
 // everything is durable and senders have been woken. A delivery for a webhook
 // that Open was never told of is an error.
-func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.Captured, learned []event.Link) error {
+func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.Captured, learned []event.Link, job *event.Intent) error {
 	if err := o.knowsAll(captured); err != nil {
 		return err
 	}
 	if err := o.forgetOld(ctx, learned); err != nil {
 		return err
 	}
-	end := func(b *batch) { b.learn(learned); b.endIntent(intentID) }
+	end := func(b *batch) {
+		b.learn(learned)
+		b.endIntent(intentID)
+		if job != nil {
+			b.openIntent(job)
+		}
+	}
 	records := pack(captured)
 	keys, bytes := measure(records)
 	if keys <= maxKeys && bytes <= pieceSize {

@@ -78,7 +78,7 @@ func TestGuardMarks(t *testing.T) {
 		}
 		for name, err := range map[string]error{
 			"drop":   s.Drop(t.Context(), "1"),
-			"commit": s.Commit(t.Context(), "2", wanted([]event.Event{change("e", 2, random(1, 1<<20))}, "a"), nil),
+			"commit": s.Commit(t.Context(), "2", wanted([]event.Event{change("e", 2, random(1, 1<<20))}, "a"), nil, nil),
 			"settle": s.Settle(t.Context(), delivery, event.Settlement{Attempt: event.Attempt{Number: 1, Time: start}}),
 		} {
 			if !errors.Is(err, end) {
@@ -170,7 +170,7 @@ func TestOpenLater(t *testing.T) {
 	check("event", err)
 	check("begin", s.Begin(ctx, &event.Intent{ID: "1"}))
 	check("drop", s.Drop(ctx, "orphan"))
-	check("commit", s.Commit(ctx, "orphan", wanted([]event.Event{change("e", 2, "{}")}, "a"), nil))
+	check("commit", s.Commit(ctx, "orphan", wanted([]event.Event{change("e", 2, "{}")}, "a"), nil, nil))
 	check("settle", s.Settle(ctx, event.Delivery{Want: event.Want{Webhook: "a"}}, event.Settlement{}))
 	check("maintain", s.Maintain(start))
 	next := make(chan []event.Delivery)

@@ -107,7 +107,7 @@ func (s *store) begin(id string) {
 // commit stores events for all webhooks.
 func (s *store) commit(intent string, events ...event.Event) {
 	s.t.Helper()
-	s.must(s.Commit(s.t.Context(), intent, wanted(events, s.hooks...), nil))
+	s.must(s.Commit(s.t.Context(), intent, wanted(events, s.hooks...), nil, nil))
 }
 
 func wanted(events []event.Event, hooks ...string) []event.Captured {

@@ -45,7 +45,7 @@ func child(dir string) {
 				size = 600_000
 			}
 			e := change(intent.ID, 1, random(uint64(n), size))
-			if o.Commit(ctx, intent.ID, wanted([]event.Event{e}, "a"), nil) != nil {
+			if o.Commit(ctx, intent.ID, wanted([]event.Event{e}, "a"), nil, nil) != nil {
 				panic("commit")
 			}
 			say("committed", intent.ID)

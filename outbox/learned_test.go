@@ -124,7 +124,7 @@ func TestLinks(t *testing.T) {
 	}
 	s.begin("retarget")
 	learned := []event.Link{{Space: "s", Alias: "master", Target: "live"}, {Space: "s", Alias: "other"}}
-	s.must(s.Commit(t.Context(), "retarget", wanted([]event.Event{change("alias", 3, "{}")}, "a"), learned))
+	s.must(s.Commit(t.Context(), "retarget", wanted([]event.Event{change("alias", 3, "{}")}, "a"), learned, nil))
 	if s.seen(under) != 0 || s.seen(elsewhere) != 7 {
 		t.Error("the states under the alias, and only those, must go")
 	}

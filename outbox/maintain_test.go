@@ -17,7 +17,7 @@ func TestRetention(t *testing.T) {
 	s := newStore(t, testConfig(t), "a", "b", "gone")
 	s.commit("i", change("done", 1, "{}"), change("dead", 1, "{}"), change("waits", 1, "{}"))
 	s.drain("gone")
-	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{change("nobody", 1, "{}")}), nil))
+	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{change("nobody", 1, "{}")}), nil, nil))
 	for _, hook := range []string{"a", "b"} {
 		for _, d := range s.next(hook, 10) {
 			switch d.Event.Entity.ID {
@@ -88,7 +88,7 @@ func (s *store) fill(from, n int, hooks ...string) {
 	s.t.Helper()
 	for i := range n {
 		e := change(fmt.Sprint(from+i), 1, random(uint64(from+i), 100_000))
-		s.must(s.Commit(s.t.Context(), "i", wanted([]event.Event{e}, hooks...), nil))
+		s.must(s.Commit(s.t.Context(), "i", wanted([]event.Event{e}, hooks...), nil, nil))
 	}
 }
 

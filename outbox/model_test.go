@@ -18,7 +18,7 @@ import (
 // keeper is what a store must do; a second one can be held to the same model.
 type keeper interface {
 	Begin(ctx context.Context, intent *event.Intent) error
-	Commit(ctx context.Context, intentID string, captured []event.Captured, learned []event.Link) error
+	Commit(ctx context.Context, intentID string, captured []event.Captured, learned []event.Link, job *event.Intent) error
 	Drop(ctx context.Context, intentID string) error
 	Orphans() []event.Intent
 	Next(ctx context.Context, webhook string, limit int) ([]event.Delivery, error)
@@ -146,7 +146,7 @@ func (m *model) commit() {
 		}
 		captured = append(captured, c)
 	}
-	m.must(m.keeper.Commit(m.t.Context(), intent, captured, nil))
+	m.must(m.keeper.Commit(m.t.Context(), intent, captured, nil, nil))
 	delete(m.intents, intent)
 	for _, c := range captured {
 		m.committed(c)

@@ -432,8 +432,7 @@ func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
 	err := o.submit(ctx, func(b *batch) {
 		b.fail(o.guard.begins()) // as the disk is now
 		stored.Last = b.stateOf(stored.Entity).Last
-		b.set(intentKey(stored.ID), encode(stored))
-		b.after = append(b.after, func() { o.open.Add(1) })
+		b.openIntent(&stored)
 	})
 	if err == nil {
 		intent.Last = stored.Last
@@ -445,6 +444,14 @@ func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
 // durable: a restart does not find the intent.
 func (o *Outbox) Drop(ctx context.Context, intentID string) error {
 	return o.submit(ctx, func(b *batch) { b.endIntent(intentID) })
+}
+
+// openIntent stores an intent, once.
+func (b *batch) openIntent(intent *event.Intent) {
+	if _, found := b.get(intentKey(intent.ID)); !found {
+		b.set(intentKey(intent.ID), encode(intent))
+		b.after = append(b.after, func() { b.o.open.Add(1) })
+	}
 }
 
 // endIntent removes an intent, if it is there.

@@ -132,20 +132,20 @@ func TestCommitForNobodyAndForUnknownWebhooks(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, testConfig(t), "a")
 	lonely, stray, twice := change("lonely", 1, "{}"), change("stray", 1, "[]"), change("twice", 1, "1")
-	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{lonely}), nil))
+	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{lonely}), nil, nil))
 	s.begin("i")
-	if err := s.Commit(t.Context(), "i", wanted([]event.Event{stray}, "nobody", "a"), nil); err == nil || !strings.Contains(err.Error(), "nobody") {
+	if err := s.Commit(t.Context(), "i", wanted([]event.Event{stray}, "nobody", "a"), nil, nil); err == nil || !strings.Contains(err.Error(), "nobody") {
 		t.Errorf("a delivery for a webhook that nobody named was lost: %v", err)
 	}
 	large := wanted([]event.Event{change("stray", 1, random(1, 1<<20))}, "nobody")
-	if err := s.Commit(t.Context(), "i", large, nil); err == nil || s.tags()["i"] != 1 || s.tags()["p"] != 1 {
+	if err := s.Commit(t.Context(), "i", large, nil, nil); err == nil || s.tags()["i"] != 1 || s.tags()["p"] != 1 {
 		t.Errorf("%v: %v", err, s.tags())
 	}
 	if err := s.place(t.Context(), func(b *batch) { b.endIntent("i") }, pack(wanted([]event.Event{stray}, "nobody")), nil); err == nil {
 		t.Error("placed, but for nobody")
 	}
-	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{stray}, "a"), nil))
-	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{twice, twice}, "a", "a"), nil))
+	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{stray}, "a"), nil, nil))
+	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{twice, twice}, "a", "a"), nil, nil))
 	s.reopen()
 	if diff := cmp.Diff(map[string]int{"e": 3, "x": 3, "p": 3, "o": 2, "h": 2, "t": 2}, s.tags()); diff != "" {
 		t.Error(diff)

@@ -62,7 +62,7 @@ func TestStateSurvivesExactly(t *testing.T) {
 	e := change("e", 1, `{"a": 1}`)
 	e.Native = event.Native{ContentType: "x/y", Headers: []event.Header{{Name: "N", Value: "v"}, {Name: "A", PerCall: event.CallAttempt}}}
 	e.Request = event.Request{Method: "PUT", Path: "/p", ID: "i"}
-	s.must(s.Commit(t.Context(), "i", []event.Captured{{Event: e, Want: []event.Want{{Webhook: "a", Undecided: "payload not seen"}}}}, nil))
+	s.must(s.Commit(t.Context(), "i", []event.Captured{{Event: e, Want: []event.Want{{Webhook: "a", Undecided: "payload not seen"}}}}, nil, nil))
 	first := s.next("a", 1)[0]
 	if want := start.Truncate(time.Millisecond); !first.Due.Equal(want) || first.Due.Location() != time.UTC {
 		t.Errorf("due %v, want %v", first.Due, want)

@@ -27,7 +27,7 @@ func quietChild(dir string) {
 		panic(err)
 	}
 	for n := range 300 {
-		if err := o.Commit(context.Background(), "i", wanted([]event.Event{change(fmt.Sprint(n), 1, "{}")}, "a"), nil); err != nil {
+		if err := o.Commit(context.Background(), "i", wanted([]event.Event{change(fmt.Sprint(n), 1, "{}")}, "a"), nil, nil); err != nil {
 			panic(err)
 		}
 	}

@@ -30,8 +30,12 @@ func bodyDocument(body event.Copy, contentType string) expression.Document {
 	if len(body.Bytes) == 0 {
 		return whole([]byte("null"))
 	}
-	kind, parameters, _ := mime.ParseMediaType(contentType)
+	kind, parameters, err := mime.ParseMediaType(contentType)
 	switch kind {
+	case "":
+		if err != nil && contentType != "" {
+			return expression.Document{Why: "the request's content type can not be read"}
+		}
 	case "application/x-www-form-urlencoded":
 		fields, err := url.ParseQuery(string(body.Bytes))
 		if err != nil {
@@ -70,11 +74,14 @@ func formDocument(fields map[string][]string) expression.Document {
 
 // multipartDocument reads the fields of a form; a file's field is its name.
 func multipartDocument(body []byte, boundary string) expression.Document {
+	if !bytes.Contains(body, []byte("--"+boundary+"--")) {
+		return expression.Document{Why: "the request's last part is missing"}
+	}
 	fields := map[string][]string{}
 	reader := multipart.NewReader(bytes.NewReader(body), boundary)
 	for range maxParts {
 		part, err := reader.NextPart()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { // one that is wrapped says that the body is cut
 			return formDocument(fields)
 		}
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"cmstap/event"
 	"cmstap/internal/expression"
@@ -69,7 +70,7 @@ func (r *Rules) Credentials(token string) event.Credentials {
 		return nil
 	}
 	headers := event.Credentials{}
-	v := newValues(map[string]any{"token": token})
+	v := expression.NewScope(map[string]any{"token": token})
 	for name, t := range r.dialect.token {
 		headers[name] = t.known(v)
 	}
@@ -91,11 +92,11 @@ func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *eve
 	if !f.Began.IsZero() {
 		roots["began"] = timestamp(f.Began)
 	}
-	v := newValues(roots)
+	v := expression.NewScope(roots)
 	switch {
-	case check.notApplied.Run(v.scope).True():
+	case check.notApplied.Run(v).True():
 		return event.Rejected, x
-	case check.applied.Run(v.scope).True():
+	case check.applied.Run(v).True():
 		return event.Accepted, route.resolved(x, f, v)
 	default:
 		return event.Doubt, x
@@ -104,7 +105,7 @@ func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *eve
 
 // resolved is the exchange of a write that turned out to be done. The entity
 // counts as its answer unless it has changed again since.
-func (r *route) resolved(x *event.Exchange, f event.Finding, v *values) *event.Exchange {
+func (r *route) resolved(x *event.Exchange, f event.Finding, v *expression.Scope) *event.Exchange {
 	done := *x
 	done.Outcome, done.Resolved, done.Status, done.Answer = event.Done, true, 0, event.Copy{}
 	done.Version, _ = strconv.ParseInt(r.check.version.known(v), 10, 64)
@@ -121,20 +122,15 @@ func (r *route) resolved(x *event.Exchange, f event.Finding, v *values) *event.E
 }
 
 func entityOf(f event.Finding) expression.Document {
-	switch {
-	case f.Status != statusOK:
+	if f.Status != statusOK {
 		return expression.Document{Why: "there is no such entity"}
-	case f.Entity.Err != "":
-		return expression.Document{Why: f.Entity.Err}
 	}
-	if problem := jsonProblem(f.Entity.Bytes); problem != "" {
-		return expression.Document{Why: "the entity " + problem}
-	}
-	return whole(f.Entity.Bytes)
+	return readable(f.Entity)
 }
 
 // through returns the path up to and with that parameter.
 func (p *pattern) through(path, param string) (string, bool) {
+	path = strings.TrimRight(path, "/")
 	rest := p.end(path)
 	result := path[:len(path)-len(rest)]
 	for _, segment := range p.segments {

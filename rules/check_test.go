@@ -124,6 +124,7 @@ func TestQuestion(t *testing.T) {
 		"PUT /spaces/s/environments/e/entries/x":           "/spaces/s/environments/e/entries/x",
 		"DELETE /spaces/s//assets/a%2fb/published":         "/spaces/s/assets/a%2Fb",
 		"PUT /spaces/s/x/../content_types/a%20b/published": "/spaces/s/content_types/a%20b",
+		"PUT /spaces/s/entries/x//":                        "/spaces/s/entries/x",
 		"POST /spaces/s/entries":                           "",
 	} {
 		method, path, _ := strings.Cut(path, " ")

@@ -22,17 +22,27 @@ func (r *Rules) Knows(intent *event.Intent) bool { return r.dialect.named[intent
 // Derive returns the events of an exchange, none if its route is not known. One
 // that is in doubt gives unconfirmed events. Links are what is known of aliases.
 func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
-	route := r.dialect.named[x.Intent.Route]
-	if route == nil {
+	of := r.dialect.named[x.Intent.Route]
+	if of == nil {
 		return nil
 	}
-	d := &derivation{dialect: r.dialect, route: route, x: x, links: links, before: map[string]int{}}
+	if x.Intent.Job == nil && len(of.after) == 0 && r.Job(x) != nil {
+		return nil // its events come with the result
+	}
+	d := &derivation{dialect: r.dialect, x: x, links: links, before: map[string]int{}}
 	d.response, d.status, d.problem = answerOf(x)
-	roots := r.dialect.rootsOf(x.Intent, route)
+	roots := r.dialect.rootsOf(x.Intent, of)
 	roots["status"], roots["response"] = d.status, d.response
 	roots["before"] = expression.Document{Why: "the state before is not known"}
-	for _, item := range route.items(newValues(roots)) {
-		d.add(roots, item)
+	common := expression.NewScope(roots)
+	routes := []*route{of}
+	if x.Intent.Job != nil && len(of.after) > 0 {
+		routes = of.after
+	}
+	for _, d.route = range routes {
+		for _, item := range d.route.items(common) {
+			d.add(common, item)
+		}
 	}
 	return d.events
 }
@@ -46,6 +56,7 @@ type derivation struct {
 	response expression.Document
 	status   int
 	problem  string
+	bytes    int            // of payloads
 	before   map[string]int // events by action and address
 	events   []event.Event
 }
@@ -53,11 +64,11 @@ type derivation struct {
 // items are what the route makes an event of each: the items of its list, or what
 // stands in the place of one. If nobody knows what that was, there is one item
 // that is unknown; without a list, one that is nil.
-func (r *route) items(v *values) []any {
+func (r *route) items(v *expression.Scope) []any {
 	if r.each == nil {
 		return []any{nil}
 	}
-	raw, state, why := r.each.JSON(v.scope)
+	raw, state, why := r.each.JSON(v)
 	switch state {
 	case expression.Present:
 		return itemsOf(raw)
@@ -68,7 +79,8 @@ func (r *route) items(v *values) []any {
 	}
 }
 
-// maxItems bounds what one answer may tell of.
+// maxItems bounds what one list may tell of; what comes after is one item that
+// is unknown.
 const maxItems = 10_000
 
 // itemsOf are the items of a list, or the value itself; null has none.
@@ -81,7 +93,10 @@ func itemsOf(raw []byte) (items []any) {
 	}
 	list := jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	_, _ = list.ReadToken() // the bracket
-	for len(items) < maxItems && list.PeekKind() != ']' {
+	for list.PeekKind() != ']' {
+		if len(items) == maxItems {
+			return append(items, expression.Document{Why: "the list has too many items"})
+		}
 		item, err := list.ReadValue()
 		if err != nil {
 			break // it can not be: the document is valid
@@ -93,25 +108,25 @@ func itemsOf(raw []byte) (items []any) {
 
 // add makes the events of one item. If nobody knows of what type it is, there
 // are events of each that it may be.
-func (d *derivation) add(common map[string]any, item any) {
-	roots := maps.Clone(common)
+func (d *derivation) add(common *expression.Scope, item any) {
+	v := common
 	if item != nil {
-		roots["item"] = item
+		v = common.With(map[string]any{"item": item})
 	}
-	typ := d.route.typ.known(newValues(roots))
+	typ := d.route.typ.known(v)
 	if typ != "" || len(d.route.types) == 0 {
-		d.addOne(roots, typ)
+		d.addOne(v, item, typ)
 		return
 	}
 	for _, typ := range d.route.types {
-		d.addOne(maps.Clone(roots), typ)
+		d.addOne(v, item, typ)
 	}
 }
 
 // addOne makes the events of an item: first who and what, then what follows
 // from that.
-func (d *derivation) addOne(roots map[string]any, typ string) {
-	x, r, v := d.x, d.route, newValues(roots)
+func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
+	x, r := d.x, d.route
 	e := event.Event{
 		Time: x.Time.UTC(), Type: typ, Confirmed: x.Outcome == event.Done, PayloadError: d.problem,
 		Accepted: r.accepted, Gone: r.gone,
@@ -127,27 +142,25 @@ func (d *derivation) addOne(roots map[string]any, typ string) {
 	if follow(&e, d.links); x.Intent.Target != "" && e.Environment != "" { // an alias may have moved since
 		e.Alias, e.Target = e.Environment, x.Intent.Target
 	}
-	roots["set"], roots["type"], roots["entity"] = r.set, e.Type, document(e.Entity, "")
-	roots["time"] = timestamp(e.Time)
-	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "target": e.Target})
-	roots["aliases"] = document(d.links.Aliases(e.Space, e.Resolved()), "")
-	actions := r.happened(v.scope)
-	for _, action := range actions {
-		if len(actions) > 1 {
-			v = newValues(maps.Clone(roots))
-		}
-		d.finish(e, action, v)
+	for _, action := range r.happened(v) {
+		d.finish(e, action, v, item)
 	}
 }
 
 // finish gives an event its action, its id, its payload and its native form.
-func (d *derivation) finish(e event.Event, action string, v *values) {
+func (d *derivation) finish(e event.Event, action string, v *expression.Scope, item any) {
 	e.Action = action
 	address := e.Address()
 	e.ID = event.NewID(d.x.Intent.ID, e.Topic(), address, d.before[action+" "+address])
 	d.before[action+" "+address]++
-	v.roots["action"], v.roots["topic"], v.roots["id"] = e.Action, e.Topic(), e.ID // nobody asked for them yet
-	d.fillPayload(&e, v)
+	roots := map[string]any{
+		"set": d.route.set, "type": e.Type, "action": e.Action, "topic": e.Topic(), "id": e.ID, "time": timestamp(e.Time),
+		"entity": document(e.Entity, ""),
+	}
+	roots["aliases"] = document(d.links.Aliases(e.Space, e.Resolved()), "")
+	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "target": e.Target, "cause": e.Cause})
+	v = v.With(roots)
+	d.fillPayload(&e, v, item)
 	e.Native = d.dialect.Native.fill(v)
 	d.events = append(d.events, e)
 }
@@ -187,8 +200,9 @@ func answerOf(x *event.Exchange) (response expression.Document, status int, prob
 }
 
 // fill sets what the templates give; what they do not know stays empty.
-func (t eventTemplates) fill(e *event.Event, v *values) {
+func (t eventTemplates) fill(e *event.Event, v *expression.Scope) {
 	e.Space, e.Actor, e.Alias, e.Target = t["space"].known(v), t["actor"].known(v), t["alias"].known(v), t["target"].known(v)
+	e.Cause = t["cause"].known(v)
 	environment, state, why := t["environment"].text(v)
 	e.Environment = environment
 	if state == expression.Unknown {
@@ -200,22 +214,32 @@ func (t eventTemplates) fill(e *event.Event, v *values) {
 	}
 }
 
+// maxPayloads bounds the bytes of the payloads that are made of one answer.
+const maxPayloads = 32 << 20
+
 // fillPayload makes the payload: the template that the route names; without one
 // the item, or the answer, as it is; and if there is none, the identity.
-func (d *derivation) fillPayload(e *event.Event, v *values) {
-	n := d.route.payload
-	if n == nil {
-		if e.Payload, e.Partial = d.content(v.roots["item"]); e.Payload != nil {
+func (d *derivation) fillPayload(e *event.Event, v *expression.Scope, item any) {
+	n, identity := d.route.payload, d.dialect.payloads["identity"]
+	switch {
+	case d.bytes > maxPayloads:
+		n, e.Partial = identity, "the payloads of one answer would be too large"
+	case n == nil:
+		if e.Payload, e.Partial = d.content(item); e.Payload != nil {
+			d.bytes += len(e.Payload)
 			return
 		}
-		n = d.dialect.payloads["identity"]
+		n = identity
+	case n == identity:
+		e.Partial = "only what names it was seen"
 	}
 	payload, ok := n.fillOrNot(v, &e.Partial)
 	if !ok { // a payload that is nothing but an expression without a value
 		e.Partial = cmp.Or(e.Partial, "the payload has no value")
-		payload, _ = d.dialect.payloads["identity"].fillOrNot(v, &e.Partial)
+		payload, _ = identity.fillOrNot(v, &e.Partial)
 	}
 	e.Payload = payload
+	d.bytes += len(payload)
 }
 
 // content is the item, if there is a list, or the answer. Without it, partial
@@ -231,10 +255,10 @@ func (d *derivation) content(item any) (content []byte, partial string) {
 	return nil, cmp.Or(document.Why, "only what names it was seen")
 }
 
-func (n *nativeConfig) fill(v *values) event.Native {
+func (n *nativeConfig) fill(v *expression.Scope) event.Native {
 	native := event.Native{ContentType: n.ContentType}
 	for _, h := range n.headers {
-		if value, state, _ := h.value.text(v); state == expression.Present {
+		if value, state, _ := h.value.text(v); state == expression.Present && value != "" {
 			native.Headers = append(native.Headers, event.Header{Name: h.name, Value: value})
 		}
 	}

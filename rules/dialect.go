@@ -55,10 +55,15 @@ type Dialect struct {
 	Credentials []string               `yaml:"credentials"`
 	Token       map[string]string      `yaml:"token"`
 	Checks      map[string]checkConfig `yaml:"checks"`
+	// Jobs are the works that answers promise, by name, and Job the one that any
+	// write may become.
+	Jobs map[string]jobConfig `yaml:"jobs"`
+	Job  string               `yaml:"job"`
 
-	check       place // while it is compiled
+	skips       []string // the sources, of an included dialect too
+	check       place    // while it is compiled
 	method, uri template
-	skip        *expression.Program
+	skip        []*expression.Program
 	event       eventTemplates
 	routes      map[string][]*route // by method, in the order of the file
 	named       map[string]*route
@@ -66,6 +71,7 @@ type Dialect struct {
 	links       []linkConfig
 	token       map[string]template
 	checks      map[string]*checkConfig
+	jobs        map[string]*jobConfig
 }
 
 type nativeConfig struct {
@@ -119,7 +125,7 @@ func loadBuiltin(name string) (*Dialect, error) {
 func ParseDialect(file string, text []byte) (*Dialect, error) {
 	d := &Dialect{
 		routes: map[string][]*route{}, named: map[string]*route{}, payloads: map[string]*node{},
-		token: map[string]template{}, checks: map[string]*checkConfig{},
+		token: map[string]template{}, checks: map[string]*checkConfig{}, jobs: map[string]*jobConfig{},
 	}
 	if err := setting.Decode(file, text, d, d.compile); err != nil {
 		return nil, err
@@ -130,20 +136,19 @@ func ParseDialect(file string, text []byte) (*Dialect, error) {
 // The names that expressions of a dialect may use, by where they stand.
 var (
 	headRoots    = []string{"header", "query"}
+	skipRoots    = []string{"path", "header", "query", "uri"}
 	bodyRoots    = []string{"path", "header", "query", "uri", "request"}
 	requestRoots = []string{"path", "header", "query", "uri", "body"}
-	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before")
-	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "target", "aliases", "entity", "time", "id")
+	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before", "job")
+	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "target", "aliases", "cause", "entity", "time", "id")
 )
 
 // compile compiles the file: first what its routes refer to, then the routes.
 func (d *Dialect) compile(from setting.Check) {
 	d.check = place{Check: from}
-	included := d.include()
-	check := d.check.knowing("header", d.Headers).knowing("query", d.Query).knowing("entity", entityProperties)
-	if included == nil {
-		check = check.knowing("path", d.parameters()).knowing("set", d.values())
-	}
+	d.include()
+	check := d.check.knowing("header", d.Headers).knowing("query", d.Query).knowing("entity", entityProperties).
+		knowing("path", d.parameters()).knowing("set", d.values())
 	d.check = check
 	if d.Name == "" {
 		check.Add("name", "give the dialect a name")
@@ -158,14 +163,20 @@ func (d *Dialect) compile(from setting.Check) {
 	d.refuseCredentials("query", d.Query)
 	d.method = compileTemplate(check, "method", d.Method, headRoots)
 	d.uri = compileTemplate(check, "uri", d.URI, headRoots)
-	if d.Skip != "" {
-		d.skip = compile(check, "skip", d.Skip, []string{"path", "header", "query", "uri"}, true)
+	for _, source := range d.skips {
+		d.skip = append(d.skip, compile(check, "skip", source, skipRoots, true))
 	}
 	for name, tree := range d.Payloads {
 		d.payloads[name] = compileTree(check.In("payloads."+name), tree)
 	}
 	for name, c := range d.Checks {
 		d.checks[name] = compileCheck(check.In("checks."+name), c)
+	}
+	for name, c := range d.Jobs {
+		d.jobs[name] = compileJob(check.In("jobs."+name), c)
+	}
+	if d.Job != "" && d.jobs[d.Job] == nil {
+		check.Add("job", "there is no job %q under jobs%s", d.Job, didYouMean(d.Job, d.jobs))
 	}
 	for name, text := range d.Token {
 		d.token[name] = compileTemplate(check, "token."+name, text, []string{"token"})
@@ -175,12 +186,12 @@ func (d *Dialect) compile(from setting.Check) {
 	}
 	d.event = eventTemplates{}.with(check.In("event"), d.Event)
 	d.Native.compile(check.In("native"))
-	d.compileRoutes(included)
+	d.compileRoutes()
 }
 
-// compileRoutes makes the routes: the own ones, then those of the included
-// dialect, with this one's payloads.
-func (d *Dialect) compileRoutes(included *Dialect) {
+// compileRoutes makes the routes. Groups are compiled once more by themselves, so
+// that mistakes are found in those that no resource names.
+func (d *Dialect) compileRoutes() {
 	for name, routes := range d.Routes {
 		for i := range routes {
 			at := d.check.In(fmt.Sprintf("routes.%s[%d]", name, i))
@@ -191,28 +202,25 @@ func (d *Dialect) compileRoutes(included *Dialect) {
 	for i := range d.Resources {
 		d.addResource(d.check.In(indexed("resources", i)), &d.Resources[i])
 	}
-	if included == nil {
-		return
-	}
-	for method, routes := range included.routes {
-		for _, r := range routes {
-			r := *r
-			r.payload = d.payloads[r.payloadName]
-			d.add(method, r)
-		}
-	}
 }
 
-// include takes over what this file does not say from the dialect that it
-// names; nil if it names none.
-func (d *Dialect) include() *Dialect {
+// include takes over what this file does not say from the dialect that it names.
+func (d *Dialect) include() {
+	if d.Skip != "" {
+		d.skips = append(d.skips, d.Skip)
+	}
 	if d.Include == "" {
-		return nil
+		return
 	}
 	base, err := loadBuiltin(d.Include)
 	if err != nil {
 		d.check.Add("include", "%v", err)
-		return nil
+		return
+	}
+	d.skips = append(d.skips, base.skips...)
+	for _, res := range base.Resources {
+		res.included = true
+		d.Resources = append(d.Resources, res)
 	}
 	d.Host, d.Match = cmp.Or(d.Host, base.Host), cmp.Or(d.Match, base.Match)
 	d.Method, d.URI = cmp.Or(d.Method, base.Method), cmp.Or(d.URI, base.URI)
@@ -223,6 +231,8 @@ func (d *Dialect) include() *Dialect {
 	inherit(&d.Routes, base.Routes)
 	inherit(&d.Payloads, base.Payloads)
 	inherit(&d.Checks, base.Checks)
+	inherit(&d.Jobs, base.Jobs)
+	d.Job = cmp.Or(d.Job, base.Job)
 	inherit(&d.Token, base.Token)
 	d.Links = append(d.Links, base.Links...)
 	if d.Credentials == nil {
@@ -231,7 +241,6 @@ func (d *Dialect) include() *Dialect {
 	if d.Native.Headers == nil && d.Native.PerCall == nil && d.Native.ContentType == "" {
 		d.Native = nativeConfig{ContentType: base.Native.ContentType, Headers: base.Native.Headers, PerCall: base.Native.PerCall}
 	}
-	return base
 }
 
 // inherit adds to a map what it does not have.
@@ -246,21 +255,22 @@ func inherit[V any](own *map[string]V, base map[string]V) {
 
 func (d *Dialect) refuseCredentials(path string, names map[string]string) {
 	for name, of := range names {
-		if holdsCredential(of) {
+		stack := path == "headers" && of == "api_key" // Contentstack names the stack by it, in every webhook too
+		if holdsCredential(of) && !stack {
 			d.check.Add(path+"."+name, "%s holds a credential, and what a dialect reads is kept on disk; leave it out", of)
 		}
 	}
 }
 
-// holdsCredential tells from a header's name whether its value must not be kept.
-func holdsCredential(header string) bool {
-	name := strings.ToLower(header)
-	switch name {
-	case "authorization", "proxy-authorization", "cookie", "set-cookie":
+// holdsCredential tells from a name whether its value must not be kept.
+func holdsCredential(name string) bool {
+	plain := strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(name))
+	switch plain {
+	case "cookie", "setcookie", "session", "sessionid", "sig", "jwt", "pwd", "otp", "pin":
 		return true
 	}
-	for _, word := range []string{"token", "secret", "api-key", "apikey", "password"} {
-		if strings.Contains(name, word) {
+	for _, word := range []string{"authoriz", "token", "secret", "apikey", "accesskey", "password", "passwd", "credential", "signature"} {
+		if strings.Contains(plain, word) {
 			return true
 		}
 	}
@@ -268,7 +278,7 @@ func holdsCredential(header string) bool {
 }
 
 // eventSettings are the keys of event.
-var eventSettings = []string{"actor", "alias", "content_type", "environment", "id", "locale", "space", "target", "version"}
+var eventSettings = []string{"actor", "alias", "cause", "content_type", "environment", "id", "locale", "space", "target", "version"}
 
 // eventTemplates fill in who and what; a setting that is not there has no value.
 type eventTemplates map[string]template
@@ -324,7 +334,7 @@ func (p place) knowing(root string, names map[string]string) place {
 // entityProperties are what templates may read of the event's entity.
 var entityProperties = map[string]string{"type": "", "id": "", "content_type": "", "version": "", "locale": ""}
 
-var parameter = regexp.MustCompile(`\{(\w+)\}`)
+var parameter = regexp.MustCompile(`\{([\w-]+)\}`)
 
 // parameters are the names of all parameters of paths.
 func (d *Dialect) parameters() map[string]string {

@@ -23,10 +23,7 @@ func (r *Rules) Tried(head event.Head, body event.Copy) (tried []Tried, others [
 	in.read(d, head)
 	d.meant(in)
 	in.path = resolveDots(in.path)
-	for _, route := range d.routes[in.method] {
-		if !route.pattern.matches(in.path) {
-			continue
-		}
+	for route := range d.candidates(in, head.Method) {
 		plan := d.planOf(route, in, head, &body, nil)
 		switch {
 		case plan == nil:
@@ -37,7 +34,10 @@ func (r *Rules) Tried(head event.Head, body event.Copy) (tried []Tried, others [
 		case route.pass:
 			tried = append(tried, Tried{route.name, "it changes nothing (pass)"})
 		default:
-			tried = append(tried, Tried{route.name, "it changes nothing: " + route.skip.String()})
+			scope := expression.NewScope(map[string]any{
+				"path": d.params(route, in.path), "header": in.headers, "query": in.query, "uri": uriOf(in.path),
+			})
+			tried = append(tried, Tried{route.name, "it changes nothing: " + route.skipped(scope).String()})
 		}
 		return tried, nil
 	}

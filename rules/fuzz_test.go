@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -109,8 +110,8 @@ func FuzzDialect(f *testing.F) {
 		}
 		r := New(d, nil)
 		for method := range d.routes {
-			for _, path := range []string{"/", "/a", "/a/b", "/a/b/c/d/e"} {
-				head := event.Head{Method: method, Path: path, Query: "a=b", Headers: noHeaders{}}
+			for _, path := range []string{"/", "/a", "/a/b", "/a/%ff", "/\xff/b", "/a/b/c/d/e"} {
+				head := event.Head{Method: method, Path: path, Query: "a=%ff&id=\xff&_method=PUT", Headers: noHeaders{}}
 				plan := r.Classify(head, nil)
 				if plan.Body {
 					plan = r.Identify(head, event.Copy{Bytes: []byte(`{"a":[1,"b"]}`)}, nil)
@@ -118,7 +119,23 @@ func FuzzDialect(f *testing.F) {
 				if plan.Class != event.Write {
 					continue
 				}
-				r.Derive(&event.Exchange{Intent: plan.Intent, Outcome: event.Done, Status: 200, Answer: event.Copy{Bytes: []byte(`{"b":[{"id":1}]}`)}}, nil)
+				stored, err := json.Marshal(plan.Intent)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var again event.Intent
+				if err := json.Unmarshal(stored, &again); err != nil {
+					t.Fatal(err)
+				}
+				derive := func(intent *event.Intent) (ids []string) {
+					for _, e := range r.Derive(&event.Exchange{Intent: intent, Outcome: event.Done, Status: 200, Answer: event.Copy{Bytes: []byte(`{"b":[{"id":1}]}`)}}, nil) {
+						ids = append(ids, e.ID)
+					}
+					return ids
+				}
+				if now, later := derive(plan.Intent), derive(&again); !slices.Equal(now, later) {
+					t.Errorf("the ids are %q, and %q after a restart", now, later)
+				}
 			}
 		}
 	})

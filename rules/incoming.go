@@ -22,27 +22,38 @@ func (in *incoming) read(d *Dialect, head event.Head) {
 	in.headers, in.query = map[string]string{}, map[string]string{}
 	for name, header := range d.Headers {
 		if value := head.Headers.Get(header); value != "" {
-			in.headers[name] = clone(value)
+			in.headers[name] = clone(strings.ToValidUTF8(value, "\uFFFD"))
 		}
 	}
 	if len(d.Query) == 0 || head.Query == "" {
 		return
 	}
-	given, _ := url.ParseQuery(head.Query) // what is broken is left out
-	for name, parameter := range d.Query {
-		if values := given[parameter]; len(values) > 0 {
-			in.query[name] = clone(values[len(values)-1])
+	for pair := range strings.SplitSeq(head.Query, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		for name, parameter := range d.Query {
+			if key == parameter || plainQuery(key) == parameter {
+				in.query[name] = clone(plainQuery(value)) // the last one counts
+			}
 		}
 	}
 }
 
+// plainQuery undoes the encoding of a part of a query; what is broken stays.
+func plainQuery(text string) string {
+	plain, err := url.QueryUnescape(text)
+	if err != nil {
+		plain = text
+	}
+	return strings.ToValidUTF8(plain, "\uFFFD")
+}
+
 // meant replaces method and path where the dialect says that others are meant.
 func (d *Dialect) meant(in *incoming) {
-	v := newValues(map[string]any{"header": in.headers, "query": in.query})
+	v := expression.NewScope(map[string]any{"header": in.headers, "query": in.query})
 	if method := d.method.known(v); method != "" {
 		in.method = strings.ToUpper(method)
 	}
-	if path := d.uri.known(v); path != "" {
+	if path, _, _ := strings.Cut(d.uri.known(v), "?"); path != "" {
 		in.path = "/" + strings.TrimLeft(path, "/")
 	}
 }
@@ -50,11 +61,25 @@ func (d *Dialect) meant(in *incoming) {
 // again is the request that an intent is about.
 func (d *Dialect) again(intent *event.Intent) *incoming {
 	in := &incoming{intent.Method, intent.Path, intent.Headers, intent.Query}
+	if in.headers == nil {
+		in.headers = map[string]string{}
+	}
+	if in.query == nil {
+		in.query = map[string]string{}
+	}
 	if d.method != nil || d.uri != nil {
 		d.meant(in)
 	}
 	in.path = resolveDots(in.path)
 	return in
+}
+
+// uriOf is the path as expressions see it: plain, as people write it.
+func uriOf(path string) string {
+	if !strings.Contains(path, "%") {
+		return path
+	}
+	return unescape(path)
 }
 
 // params are the parameters of the path, and those that its form leaves out.
@@ -71,9 +96,12 @@ func (d *Dialect) params(r *route, path string) map[string]string {
 // rootsOf is what expressions may read of the request of an intent.
 func (d *Dialect) rootsOf(intent *event.Intent, r *route) map[string]any {
 	in := d.again(intent)
-	roots := map[string]any{"path": d.params(r, in.path), "header": in.headers, "query": in.query, "uri": in.path}
+	roots := map[string]any{"path": d.params(r, in.path), "header": in.headers, "query": in.query, "uri": uriOf(in.path)}
 	if r.body != nil {
 		roots["body"] = bodyOf(intent)
+	}
+	if intent.Job != nil {
+		roots["job"] = intent.Job.ID
 	}
 	return roots
 }
@@ -87,15 +115,17 @@ func (r *route) readBody(intent *event.Intent, roots map[string]any, request exp
 		intent.BodyUnseen = request.Why
 		return
 	}
-	roots["request"] = request
-	scope := expression.NewScope(roots)
-	found := map[string]any{}
+	scope := expression.NewScope(roots).With(map[string]any{"request": request})
+	found := map[string]json.RawMessage{}
 	for name, program := range r.body {
-		if result := program.Run(scope); result.State == expression.Present {
-			found[name] = result.Value
+		switch raw, state, why := program.JSON(scope); state {
+		case expression.Present:
+			found[name] = raw
+		case expression.Unknown, expression.Failed:
+			intent.BodyUnseen = name + " can not be read of it: " + why
+			return
 		}
 	}
-	delete(roots, "request")
 	text, err := json.Marshal(found)
 	switch {
 	case err != nil:

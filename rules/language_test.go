@@ -176,8 +176,11 @@ func TestLanguage(t *testing.T) {
 
 	check(story{method: "PUT", path: "/pages", query: "id=7&locale=de%2DAT&x=y", status: 200, answer: `{}`}, "Page.change 7 de-AT")
 	check(story{method: "POST", path: "/pages", query: "_method=delete&id=7", status: 200}, "Page.change 7")
-	check(story{method: "GET", path: "/pages", query: "id=1;2", headers: headers{"x-http-method-override": "DELETE"}, status: 200}, "Page.change ")
-	check(story{method: "PUT", path: "/pages", headers: headers{"X-HTTP-Method-Override": "GET"}, status: 200}, no)
+	check(story{method: "GET", path: "/pages", query: "id=1;2", headers: headers{"x-http-method-override": "DELETE"}, status: 200}, "Page.change 1;2")
+	check(story{method: "PUT", path: "/pages", headers: headers{"X-HTTP-Method-Override": "GET"}, status: 200}, "Page.change ")
+	check(story{method: "POST", path: "/posts", query: "_method=zz", status: 200, answer: posts}, "Post.save a", "Post.publish a", "Post.save b")
+	check(story{method: "DELETE", path: "/pages", query: strings.Repeat("a=b&", 20_000) + "id=7", status: 200}, "Page.change 7")
+	check(story{method: "PUT", path: "/", query: "route=%2Fmenus%2Fm%3Fa=b", status: 204}, "Menu.save m")
 	check(story{method: "PUT", path: "/", query: "route=%2Fmenus%2Fm", status: 204}, "Menu.save m")
 	check(story{method: "PUT", path: "/menus/m", status: 204}, "Menu.save m")
 	check(story{method: "PUT", path: "/menus/m", status: 200, answer: "{}"}, "Menu.save m ?")
@@ -190,6 +193,9 @@ func TestLanguage(t *testing.T) {
 	check(story{method: "PUT", path: "/any/books/5", status: 200, answer: `{}`})
 	check(story{method: "PUT", path: "/any/books/5"}, "books.save 5 ?")
 	check(story{method: "PUT", path: "/any/books/drafts/5", status: 200}, no)
+	check(story{method: "PUT", path: "/any/books/%64rafts/5", status: 200}, no)
+	check(story{method: "POST", path: "/any/books", status: 200, answer: `{"id":1234567890123456789}`}, "books.create 1234567890123456789")
+	check(story{method: "PUT", path: "/any/books/%ff", status: 200, answer: `{"ok":true}`}, "books.save \uFFFD")
 
 	check(story{method: "POST", path: "/graphql", body: `{"query":" mutation { a }","variables":{"id":"x"}}`, status: 200, answer: `{}`}, "Call.mutate x")
 	check(story{method: "POST", path: "/graphql", body: `{"query":"{ a }"}`, status: 200, answer: `{}`}, no)
@@ -197,6 +203,17 @@ func TestLanguage(t *testing.T) {
 	check(story{method: "POST", path: "/graphql", headers: headers{"Content-Type": "application/x-www-form-urlencoded"}, body: `query=mutation+%7B`, status: 200}, "Call.mutate ")
 	check(story{method: "POST", path: "/graphql", headers: headers{"Content-Type": "multipart/form-data; boundary=x"},
 		body: "--x\r\nContent-Disposition: form-data; name=\"query\"\r\n\r\nmutation\r\n--x--\r\n", status: 200}, "Call.mutate ")
+
+	// What can not be read, or is not what it was made for, decides nothing.
+	form := headers{"Content-Type": "multipart/form-data; boundary=x"}
+	for _, cut := range []string{
+		"--y\r\n\r\n", "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n", "--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x\r\n",
+	} {
+		check(story{method: "POST", path: "/graphql", headers: form, body: cut, status: 200}, "Call.mutate ")
+	}
+	check(story{method: "POST", path: "/graphql", headers: headers{"Content-Type": "application/x-www-form-urlencoded; charset=a; charset=b"}, body: "query=mutation", status: 200}, "Call.mutate ")
+	check(story{method: "POST", path: "/graphql", body: `{"query":7}`, status: 200}, "Call.mutate ")
+	check(story{method: "POST", path: "/posts/delete", body: `{"ids":[1234567890123456789]}`, status: 200}, "Post.delete 1234567890123456789")
 
 	check(story{method: "POST", path: "/targets/t/publish", body: `{"envs":["p","s"],"langs":["en","de"]}`, status: 200, answer: `{}`},
 		"Target.publish t en", "Target.publish t de", "Target.publish t en", "Target.publish t de")
@@ -235,6 +252,31 @@ func TestSeveralEvents(t *testing.T) {
 	}
 }
 
+// TestManyItems: a list without end costs neither time nor memory without end, and
+// what is beyond the bound makes an event all the same.
+func TestManyItems(t *testing.T) {
+	t.Parallel()
+	d, err := rules.ParseDialect("test.yaml", []byte(`
+name: test
+include: rest
+resources: [{ type: Post, paths: /posts, routes: many }]
+routes: { many: [{ on: POST, each: response.items, event: { id: "${item.id}" }, action: save, payload: all }] }
+payloads: { all: { item: "${item}", all: "${response}" } }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := `{"items":[` + strings.Repeat(`{"id":1},`, 12_000) + `{"id":2}],"text":"` + strings.Repeat("x", 1<<20) + `"}`
+	events, _ := tell(t, rules.New(d, nil), story{method: "POST", path: "/posts", status: 200, answer: answer})
+	bytes := 0
+	for i := range events {
+		bytes += len(events[i].Payload)
+	}
+	if last := events[len(events)-1]; len(events) != 10_001 || last.Entity.ID != "" || last.Partial == "" || bytes > 40<<20 {
+		t.Errorf("%d events of %d bytes", len(events), bytes)
+	}
+}
+
 // TestInclude: a dialect may stand on another one.
 func TestInclude(t *testing.T) {
 	t.Parallel()
@@ -270,6 +312,18 @@ routes:
 		}
 		if len(events) == 1 && len(events[0].Native.Headers) == 0 {
 			t.Errorf("%s has no native headers", want)
+		}
+	}
+	skipped, _ := rules.ParseDialect("mine.yaml", []byte("name: mine\ninclude: contentful\nheaders: { dry: X-Dry }\nskip: header.dry == \"1\"\n"+
+		"resources: [{ type: Snippet, paths: '/spaces/{space}/snippets', routes: write }]\nevent: { actor: 'me' }"))
+	for _, path := range []string{"/spaces/s/snippets/x", "/spaces/s/entries/x"} {
+		for _, h := range []headers{{"X-Dry": "1"}, {"X-Contentful-Validate-Only": "true"}} {
+			if _, ok := tell(t, rules.New(skipped, nil), story{method: "PUT", path: path, headers: h, status: 200}); ok {
+				t.Errorf("%s %s is a write", path, h)
+			}
+		}
+		if events, _ := tell(t, rules.New(skipped, nil), story{method: "PUT", path: path, status: 200}); events[0].Actor != "me" {
+			t.Errorf("%s: the event is not the own one", path)
 		}
 	}
 	if d.Host != "preserve" || d.Credentials[0] != "Authorization" {

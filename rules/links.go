@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"maps"
 	"strings"
 
 	"cmstap/event"
@@ -94,9 +93,9 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 		if params == nil {
 			continue
 		}
-		roots := map[string]any{"path": params, "header": in.headers, "query": in.query, "response": response}
-		for _, item := range c.items(roots) {
-			if link, ok := c.link(roots, item); ok {
+		common := expression.NewScope(map[string]any{"path": params, "header": in.headers, "query": in.query, "response": response})
+		for _, item := range c.items(common) {
+			if link, ok := c.link(common, item); ok {
 				link.Time = x.Time
 				found = append(found, link)
 			}
@@ -106,11 +105,11 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 }
 
 // items are the items of the list, or one that is nil.
-func (c *linkConfig) items(roots map[string]any) []any {
+func (c *linkConfig) items(common *expression.Scope) []any {
 	if c.each == nil {
 		return []any{nil}
 	}
-	raw, state, _ := c.each.JSON(expression.NewScope(roots))
+	raw, state, _ := c.each.JSON(common)
 	if state != expression.Present {
 		return nil
 	}
@@ -118,10 +117,8 @@ func (c *linkConfig) items(roots map[string]any) []any {
 }
 
 // link reads one link.
-func (c *linkConfig) link(roots map[string]any, item any) (event.Link, bool) {
-	roots = maps.Clone(roots)
-	roots["item"] = item
-	v := newValues(roots)
+func (c *linkConfig) link(common *expression.Scope, item any) (event.Link, bool) {
+	v := common.With(map[string]any{"item": item})
 	alias, state, _ := c.alias.text(v)
 	if state != expression.Present || alias == "" {
 		return event.Link{}, false

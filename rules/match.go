@@ -116,11 +116,11 @@ func (w *Webhook) decide(e *event.Event, environment string, scope *expression.S
 	if doubt != "" && s.OnUnknown == "skip" {
 		return no("what it asks for is unknown: " + doubt)
 	}
-	return Decision{Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt, filtered: filtered}
+	return Decision{Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt, filtered: filtered && (doubt == "" || doubt != e.EnvironmentUnseen)}
 }
 
 func (t topic) covers(e *event.Event) bool {
-	return (t.typ == "*" || strings.EqualFold(t.typ, e.Type)) && (t.action == "*" || strings.EqualFold(t.action, e.Action))
+	return (t.typ == "*" || e.Type == "" || strings.EqualFold(t.typ, e.Type)) && (t.action == "*" || strings.EqualFold(t.action, e.Action))
 }
 
 // filterScope holds what filters may read of an event. A root that is empty is

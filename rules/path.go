@@ -31,8 +31,8 @@ func parsePattern(path string) (pattern, error) {
 	for text := range strings.SplitSeq(path[1:], "/") {
 		name, isParam := strings.CutPrefix(text, "{")
 		name, closed := strings.CutSuffix(name, "}")
-		if isParam != closed || text == "" || strings.ContainsAny(name, "{}") {
-			return pattern{}, fmt.Errorf("the path %q: each part is a word or a parameter such as {id}", path)
+		if isParam != closed || text == "" || strings.ContainsAny(name, "{} ?#\t") || isParam && !isWord(name) {
+			return pattern{}, fmt.Errorf("the path %q: each part is a word or a parameter such as {id}; a parameter has letters, digits, - and _, and no query follows", path)
 		}
 		p.segments = append(p.segments, segment{name, isParam})
 	}
@@ -53,6 +53,19 @@ func (p *pattern) matches(path string) bool {
 	}
 	rest, _ := nextSegment(path)
 	return rest == ""
+}
+
+// path fills the parameters in.
+func (p *pattern) path(params map[string]string) string {
+	text := ""
+	for _, segment := range p.segments {
+		if segment.param {
+			text += "/" + url.PathEscape(params[segment.text])
+		} else {
+			text += "/" + segment.text
+		}
+	}
+	return text
 }
 
 // covers tells whether every path that matches another pattern matches this one.
@@ -128,7 +141,7 @@ func unescape(text string) string {
 	if err != nil {
 		return text
 	}
-	return plain
+	return strings.ToValidUTF8(plain, "\uFFFD") // as it is kept on disk
 }
 
 // resolveDots takes the segments . and .. out of a path as servers do, also

@@ -44,11 +44,12 @@ func TestREST(t *testing.T) {
 	check(rest, "GET", "/posts/7", 200, `{"id":7}`)
 	for _, path := range []string{
 		"/auth", "/api/auth/local", "/login", "/admin/login", "/api/v1/log-in", "/oauth2/token", "/token", "/api/tokens", "/sessions", "/session",
-		"/password/reset", "/reset-password", "/users", "/users/7/posts", "/graphql", "/posts/search", "/posts/_search", "/api/Login",
+		"/password/reset", "/reset-password", "/users", "/users/7/posts", "/graphql", "/posts/search", "/posts/_search", "/api/Login", "/%6cogin",
+		"/authentication", "/authenticate", "/authorize", "/authorizations", "/api/resetPassword", "/accessTokens", "/api-keys", "/refresh", "/otp/verify",
 	} {
 		check(rest, "POST", path, 200, `{"id":1}`)
 	}
-	for _, path := range []string{"/authors", "/loginpages", "/tokensmith", "/research"} {
+	for _, path := range []string{"/authors", "/research", "/customers", "/coauthors", "/menus"} {
 		check(rest, "POST", path, 200, `{"id":1}`, path[1:]+".create 1")
 	}
 	check(named, "POST", "/api/users", 201, `{"id":1}`, "User.create 1")

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,6 +22,10 @@ type resource struct {
 	// Event gives settings of the dialect's event another value for this
 	// resource; an empty one means that its events have none.
 	Event map[string]string `yaml:"event"`
+	// Skip is a condition on a request: it changes nothing.
+	Skip string `yaml:"skip"`
+
+	included bool // it is of the included dialect
 }
 
 // routeConfig is what a request means that has one of these methods and ends.
@@ -49,8 +54,12 @@ type routeConfig struct {
 	Accepted bool `yaml:"accepted"`
 	// Check names how a doubt is settled; without one, doubts stay.
 	Check string `yaml:"check"`
+	// Job names the work that the write may become, if it is not the dialect's.
+	Job string `yaml:"job"`
 	// Gone says that the entity is no more afterwards.
 	Gone bool `yaml:"gone"`
+
+	result bool // it is what the result of a job means
 }
 
 // actionConfig is what happened, under a condition. Several actions are several
@@ -66,20 +75,22 @@ type route struct {
 	pattern pattern
 	set     map[string]string
 
-	when           *expression.Program // nil: always
-	skip           *expression.Program
-	pass           bool
-	success        statuses
-	final          statuses
-	body           map[string]*expression.Program
-	each           *expression.Program
-	typ            template
-	types          []string
-	event          eventTemplates
-	actions        []action
-	payload        *node // nil: the answer, or the item, as it is
-	payloadName    string
-	check          *checkConfig
+	when    *expression.Program   // nil: always
+	skip    []*expression.Program // any of them
+	pass    bool
+	success statuses
+	final   statuses
+	body    map[string]*expression.Program
+	each    *expression.Program
+	typ     template
+	types   []string
+	event   eventTemplates
+	actions []action
+	payload *node // nil: the answer, or the item, as it is
+	check   *checkConfig
+	job     *jobConfig
+	after   []*route // what the result of the job means; none: the same
+
 	accepted, gone bool
 }
 
@@ -126,14 +137,33 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	checkTypes(check, c.Types)
 	r.event = base.event.with(check.In("event"), c.Event)
 	r.actions = compileActions(check, c)
-	r.payloadName = c.Payload
 	if r.payload = d.payloads[c.Payload]; c.Payload != "" && r.payload == nil {
 		check.Add("payload", "there is no payload %q under payloads%s", c.Payload, didYouMean(c.Payload, d.payloads))
 	}
 	if r.check = d.checks[c.Check]; c.Check != "" && r.check == nil {
 		check.Add("check", "there is no check %q under checks%s", c.Check, didYouMean(c.Check, d.checks))
 	}
+	if !c.result {
+		d.compileRouteJob(check, c, &r, base)
+	}
 	return r
+}
+
+// compileRouteJob compiles what the result of a route's job means.
+func (d *Dialect) compileRouteJob(check place, c *routeConfig, r *route, base route) {
+	name := cmp.Or(c.Job, d.Job)
+	r.job = d.jobs[name]
+	if c.Job != "" && r.job == nil {
+		check.Add("job", "there is no job %q under jobs%s", c.Job, didYouMean(c.Job, d.jobs))
+	}
+	if r.job == nil {
+		return
+	}
+	for i, events := range r.job.Events {
+		events.On, events.Body, events.result = c.On, c.Body, true
+		after := d.compileRoute(d.check.In(fmt.Sprintf("jobs.%s.events[%d]", name, i)), &events, base)
+		r.after = append(r.after, &after)
+	}
 }
 
 func checkTypes(check place, types []string) {
@@ -159,11 +189,18 @@ func compileBody(check place, sources map[string]string) map[string]*expression.
 	}
 	body := map[string]*expression.Program{}
 	for name, source := range sources {
-		if program := compile(check, "body."+name, source, bodyRoots, false); program != nil {
-			body[name] = program
+		program := compile(check, "body."+name, source, bodyRoots, false)
+		if program == nil {
+			continue
 		}
-		if holdsCredential(name) {
-			check.Add("body."+name, "its name says that it is a credential, and what a dialect reads is kept on disk; leave it out, or give it another name")
+		body[name] = program
+		if strings.TrimSpace(source) == "request" {
+			check.Add("body."+name, "it is all of the body, and what a dialect reads is kept on disk; name what is needed of it")
+		}
+		for _, read := range program.Paths() {
+			if slices.ContainsFunc(read.Parts, holdsCredential) {
+				check.Add("body."+name, "%s holds a credential, and what a dialect reads is kept on disk; leave it out", read)
+			}
 		}
 	}
 	return body
@@ -215,8 +252,11 @@ func (d *Dialect) addResource(check place, res *resource) {
 		check.Add("paths", "name the path, for example [/api/posts]")
 	}
 	base := route{
-		set: res.Set, skip: d.skip, typ: compileTemplate(check, "type", res.Type, answerRoots),
+		set: res.Set, skip: slices.Clip(d.skip), typ: compileTemplate(check, "type", res.Type, answerRoots),
 		event: d.event.with(check.In("event"), res.Event),
+	}
+	if res.Skip != "" {
+		base.skip = append(base.skip, compile(check, "skip", res.Skip, skipRoots, true))
 	}
 	for i, group := range res.Routes {
 		routes, known := d.Routes[group]
@@ -226,14 +266,14 @@ func (d *Dialect) addResource(check place, res *resource) {
 		for n := range routes {
 			compiled := d.compileRoute(d.check.In(fmt.Sprintf("routes.%s[%d]", group, n)), &routes[n], base)
 			for _, on := range routes[n].On {
-				d.addRoutes(check, compiled, on, res.Paths)
+				d.addRoutes(check, compiled, on, res.Paths, res.included)
 			}
 		}
 	}
 }
 
 // addRoutes adds a route under every path form of its resource.
-func (d *Dialect) addRoutes(check place, r route, on string, paths []string) {
+func (d *Dialect) addRoutes(check place, r route, on string, paths []string, included bool) {
 	method, rest, _ := strings.Cut(on, " ")
 	for n, path := range paths {
 		p, err := parsePattern(path + rest)
@@ -243,7 +283,7 @@ func (d *Dialect) addRoutes(check place, r route, on string, paths []string) {
 		}
 		r.pattern, r.name = p, method+" "+path+rest
 		for _, before := range d.routes[method] {
-			if before.when == nil && before.pattern.covers(&p) {
+			if before.when == nil && len(before.skip) == len(d.skip) && before.pattern.covers(&p) && !included {
 				check.Add(indexed("paths", n), "%s is never reached: %s comes before it", r.name, before.name)
 			}
 		}
@@ -303,6 +343,17 @@ func (r *route) Judge(status int) event.Verdict {
 	}
 }
 
+// skipped returns the condition by which a request changes nothing, nil if there
+// is none.
+func (r *route) skipped(scope *expression.Scope) *expression.Program {
+	for _, skip := range r.skip {
+		if skip != nil && skip.Run(scope).True() {
+			return skip
+		}
+	}
+	return nil
+}
+
 // happened returns the actions of the first condition that holds. If none does,
 // the last one counts where it could not be decided: doubt delivers.
 func (r *route) happened(scope *expression.Scope) []string {
@@ -311,7 +362,7 @@ func (r *route) happened(scope *expression.Scope) []string {
 			return a.names
 		}
 		result := a.when.Run(scope)
-		if result.True() || i == len(r.actions)-1 && result.State == expression.Unknown {
+		if result.True() || i == len(r.actions)-1 && undecided(result) {
 			return a.names
 		}
 	}

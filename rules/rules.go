@@ -5,6 +5,9 @@
 package rules
 
 import (
+	"iter"
+	"strings"
+
 	"cmstap/event"
 	"cmstap/internal/expression"
 )
@@ -51,17 +54,13 @@ func (r *Rules) Identify(head event.Head, body event.Copy, links event.Links) ev
 
 // plan looks for the first route that is for the request.
 func (d *Dialect) plan(head event.Head, body *event.Copy, links event.Links) event.Plan {
-	in := incoming{method: head.Method, path: head.Path}
+	in := incoming{method: head.Method, path: strings.ToValidUTF8(head.Path, "\uFFFD")}
 	if d.method != nil || d.uri != nil {
 		in.read(d, head)
 		d.meant(&in)
 	}
 	in.path = resolveDots(in.path)
-	segments := countSegments(in.path)
-	for _, route := range d.routes[in.method] {
-		if !route.pattern.mayMatch(segments) || !route.pattern.matches(in.path) {
-			continue
-		}
+	for route := range d.candidates(&in, head.Method) {
 		if route.body != nil && body == nil {
 			return event.Plan{Class: event.Write, Body: true}
 		}
@@ -75,12 +74,35 @@ func (d *Dialect) plan(head event.Head, body *event.Copy, links event.Links) eve
 	return d.observation(&in, head)
 }
 
+// candidates are the routes for a method and a path. If another method is meant
+// than that of the request line, and no route is for it, the latter counts.
+func (d *Dialect) candidates(in *incoming, method string) iter.Seq[*route] {
+	return func(yield func(*route) bool) {
+		segments := countSegments(in.path)
+		found := false
+		for range 2 {
+			for _, route := range d.routes[in.method] {
+				if !route.pattern.mayMatch(segments) || !route.pattern.matches(in.path) {
+					continue
+				}
+				if found = true; !yield(route) {
+					return
+				}
+			}
+			if found || in.method == method {
+				return
+			}
+			in.method = method
+		}
+	}
+}
+
 // planOf is the plan for a request if it is the route's, else nil.
 func (d *Dialect) planOf(r *route, in *incoming, head event.Head, body *event.Copy, links event.Links) *event.Plan {
 	intent := &event.Intent{Dialect: d.Name, Route: r.name, Headers: in.headers, Query: in.query}
 	params := d.params(r, in.path)
-	roots := map[string]any{"path": params, "header": in.headers, "query": in.query, "uri": in.path}
-	if r.skip != nil && r.skip.Run(expression.NewScope(roots)).True() {
+	roots := map[string]any{"path": params, "header": in.headers, "query": in.query, "uri": uriOf(in.path)}
+	if r.skipped(expression.NewScope(roots)) != nil {
 		return &event.Plan{}
 	}
 	if r.body != nil {
@@ -88,7 +110,7 @@ func (d *Dialect) planOf(r *route, in *incoming, head event.Head, body *event.Co
 		roots["body"] = bodyOf(intent)
 	}
 	if r.when != nil {
-		if result := r.when.Run(expression.NewScope(roots)); !result.True() && result.State != expression.Unknown {
+		if result := r.when.Run(expression.NewScope(roots)); !result.True() && !undecided(result) {
 			return nil
 		}
 	}
@@ -96,15 +118,21 @@ func (d *Dialect) planOf(r *route, in *incoming, head event.Head, body *event.Co
 		observed := d.observation(in, head)
 		return &observed
 	}
-	intent.Method, intent.Path = clone(head.Method), clone(head.Path)
+	intent.Method, intent.Path = clone(head.Method), clone(strings.ToValidUTF8(head.Path, "\uFFFD"))
 	intent.Traceparent, intent.UserAgent = clone(head.Headers.Get("traceparent")), clone(head.Headers.Get("User-Agent"))
 	intent.Entity, intent.Target = r.entity(roots, links)
 	return &event.Plan{Class: event.Write, Judge: r, Credentials: d.Credentials, Intent: intent}
 }
 
+// undecided tells whether nobody knows what a condition gives: it read what was
+// not seen, or something else than it was made for.
+func undecided(r expression.Result) bool {
+	return r.State == expression.Unknown || r.State == expression.Failed
+}
+
 // observation is the plan for a request that changes nothing.
 func (d *Dialect) observation(in *incoming, head event.Head) event.Plan {
-	if !d.observes(in.method, in.path) {
+	if !d.observes(in.method, in.path) && !d.polls(in.method, in.path) {
 		return event.Plan{}
 	}
 	if in.headers == nil {
@@ -132,7 +160,7 @@ func (anySuccess) Judge(status int) event.Verdict {
 func (r *route) entity(roots map[string]any, links event.Links) (key, target string) {
 	unseen := expression.Document{Why: "no answer was seen"}
 	roots["status"], roots["response"], roots["before"] = 0, unseen, unseen
-	v := newValues(roots)
+	v := expression.NewScope(roots)
 	e := event.Event{Type: r.typ.known(v)}
 	r.event.fill(&e, v)
 	follow(&e, links)

@@ -42,7 +42,11 @@ var at = time.Date(2026, 1, 2, 3, 10, 0, 0, time.UTC)
 
 // exchange classifies a request and answers it; nil if it is no write.
 func exchange(r *rules.Rules, method, path string, h headers, status int, answer string) *event.Exchange {
-	plan := r.Classify(event.Head{Method: method, Path: path, Headers: h}, nil)
+	head := event.Head{Method: method, Path: path, Headers: h}
+	plan := r.Classify(head, nil)
+	if plan.Body {
+		plan = r.Identify(head, event.Copy{Bytes: []byte("{}")}, nil)
+	}
 	if plan.Class != event.Write {
 		return nil
 	}
@@ -578,15 +582,15 @@ func TestDialectMistakes(t *testing.T) {
 	check("name: a\nresources:\n- {type: A, paths: [a], routes: [w]}\nroutes:\n  w:\n  - {on: POST, success: [201], action: create}",
 		`d.yaml:3: resources[0].paths[0]: the path "a" must start with a slash`)
 	check("name: a\nresources:\n- {type: A, paths: [/a], routes: [x]}", `d.yaml:3: resources[0].routes[0]: there is no group "x" under routes; there is none`)
-	check("name: a\nresources:\n- type: A\n  paths: /a\n  event:\n    place: x\n    id: ${response.}", `d.yaml:6: resources[0].event.place: unknown key; known here: actor, alias, content_type, environment, id, locale, space, target, version`,
+	check("name: a\nresources:\n- type: A\n  paths: /a\n  event:\n    place: x\n    id: ${response.}", `d.yaml:6: resources[0].event.place: unknown key; known here: actor, alias, cause, content_type, environment, id, locale, space, target, version`,
 		`d.yaml:7: resources[0].event.id: in "response.": 1:9: unexpected end of expression`)
-	check("name: a\npayloads:\n  p:\n    a${nope}: b", `d.yaml:4: payloads.p.a${nope}: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, set, type, action, topic, space, environment, target, aliases, entity, time, id`)
+	check("name: a\npayloads:\n  p:\n    a${nope}: b", `d.yaml:4: payloads.p.a${nope}: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, job, set, type, action, topic, space, environment, target, aliases, cause, entity, time, id`)
 	check("name: a\nroutes:\n  w:\n  - on: POST\n    success: [201]\n    payload: none\n    action: b", `d.yaml:6: routes.w[0].payload: there is no payload "none" under payloads; there is none`)
 	check("name: a\nroutes:\n  w:\n  - {on: post, action: b}",
 		`d.yaml:4: routes.w[0].on: want a method and what follows the path, for example PUT /{id}, not "post"`)
 	check("name: a\nroutes:\n  w:\n  - {on: POST, success: [201]}", `d.yaml:4: routes.w[0]: name the action, or a list of actions; or say pass: true if nothing changes`)
 	check("name: a\npayloads:\n  p:\n    a: ${type", `d.yaml:4: payloads.p.a: in "${type": a ${ has no closing brace; if the text goes on after a #, put it in quotes`)
-	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, set, type, action, topic, space, environment, target, aliases, entity, time, id`)
+	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, job, set, type, action, topic, space, environment, target, aliases, cause, entity, time, id`)
 	// Names that are not there, and routes that nothing reaches.
 	check(`
 name: a
@@ -613,7 +617,17 @@ payloads: { p: { a: "${entity.idd}", b: "${set.kin}" } }
 		t.Helper()
 		check("name: a\nheaders:\n  h: "+header, "d.yaml:3: headers.h: "+header+" holds a credential, and what a dialect reads is kept on disk; leave it out")
 	}
+	for name, source := range map[string]string{"pw": "request.user.password", "k": "request.api_key", "x": `request["session-id"]`} {
+		check("name: a\nroutes:\n  w:\n  - { on: POST, action: b, body: { "+name+": '"+source+"' } }",
+			"d.yaml:4: routes.w[0].body."+name+": "+source+" holds a credential, and what a dialect reads is kept on disk; leave it out")
+	}
+	check("name: a\nroutes:\n  w:\n  - { on: POST, action: b, body: { all: request } }",
+		"d.yaml:4: routes.w[0].body.all: it is all of the body, and what a dialect reads is kept on disk; name what is needed of it")
+	check("name: a\nresources: [{ type: A, paths: '/a?x=1', routes: w }]\nroutes: { w: [{ on: POST, action: b }] }",
+		`d.yaml:2: resources[0].paths[0]: the path "/a?x=1": each part is a word or a parameter such as {id}; a parameter has letters, digits, - and _, and no query follows`)
 	credential("Authorization")
+	credential("access_key")
+	credential("JWT")
 	credential("proxy-authorization")
 	credential("Cookie")
 	credential("Set-Cookie")

@@ -20,14 +20,6 @@ type part struct {
 	program *expression.Program
 }
 
-// values is what templates are filled from.
-type values struct {
-	roots map[string]any
-	scope *expression.Scope
-}
-
-func newValues(roots map[string]any) *values { return &values{roots, expression.NewScope(roots)} }
-
 func compileTemplate(check place, path, source string, roots []string) template {
 	var t template
 	for rest := source; rest != ""; {
@@ -79,13 +71,13 @@ func expressionLength(text string) int {
 
 // text fills the template in. The state is that of the first expression that
 // has no value, and why says more.
-func (t template) text(v *values) (text string, state expression.State, why string) {
+func (t template) text(v *expression.Scope) (text string, state expression.State, why string) {
 	for _, p := range t {
 		if p.program == nil {
 			text += p.text
 			continue
 		}
-		result := p.program.Run(v.scope)
+		result := p.program.Run(v)
 		if result.State != expression.Present {
 			return "", result.State, result.Detail
 		}
@@ -107,7 +99,7 @@ func (t template) constant() (text string, ok bool) {
 }
 
 // known is the text, "" if an expression has no value.
-func (t template) known(v *values) string {
+func (t template) known(v *expression.Scope) string {
 	text, _, _ := t.text(v)
 	return text
 }
@@ -129,13 +121,13 @@ func plain(value any) (string, error) {
 }
 
 // json fills the template in as a JSON value.
-func (t template) json(v *values) (raw []byte, state expression.State, why string) {
+func (t template) json(v *expression.Scope) (raw []byte, state expression.State, why string) {
 	if len(t) != 1 || t[0].program == nil {
 		text, state, why := t.text(v)
 		raw, _ = json.Marshal(text)
 		return raw, state, why
 	}
-	return t[0].program.JSON(v.scope)
+	return t[0].program.JSON(v)
 }
 
 // node is a payload template: an object, a list, a template or a literal.
@@ -183,7 +175,7 @@ func compileField(check place, f setting.Field) child {
 }
 
 // fillOrNot is fill for a node that may not be there; then it gives nothing.
-func (n *node) fillOrNot(v *values, unseen *string) (payload []byte, ok bool) {
+func (n *node) fillOrNot(v *expression.Scope, unseen *string) (payload []byte, ok bool) {
 	if n == nil {
 		return nil, true
 	}
@@ -193,7 +185,7 @@ func (n *node) fillOrNot(v *values, unseen *string) (payload []byte, ok bool) {
 
 // fill appends the node's JSON. What is missing is left out; the first thing
 // that is unknown is left out too and named in unseen.
-func (n *node) fill(to []byte, v *values, unseen *string) (out []byte, ok bool) {
+func (n *node) fill(to []byte, v *expression.Scope, unseen *string) (out []byte, ok bool) {
 	switch n.kind {
 	case setting.TreeMap:
 		return n.fillChildren(to, v, unseen, "{}"), true
@@ -212,7 +204,7 @@ func (n *node) fill(to []byte, v *values, unseen *string) (out []byte, ok bool) 
 
 // fillChildren appends a field or an item after the other, but not those that
 // have no value.
-func (n *node) fillChildren(to []byte, v *values, unseen *string, brackets string) []byte {
+func (n *node) fillChildren(to []byte, v *expression.Scope, unseen *string, brackets string) []byte {
 	to = append(to, brackets[0])
 	start := len(to)
 	for _, child := range n.children {
@@ -229,7 +221,7 @@ func (n *node) fillChildren(to []byte, v *values, unseen *string, brackets strin
 }
 
 // fill appends the name, if there is one, and the value.
-func (c child) fill(to []byte, v *values, unseen *string) (out []byte, ok bool) {
+func (c child) fill(to []byte, v *expression.Scope, unseen *string) (out []byte, ok bool) {
 	name := c.name
 	if c.key != nil {
 		text, state, _ := c.key.text(v)

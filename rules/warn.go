@@ -26,7 +26,7 @@ func (p product) topic() string { return p.typ + "." + p.action }
 // products lists the events that the dialect's routes make, sorted by topic.
 func (d *Dialect) products() []product {
 	var all []product
-	for _, r := range d.named {
+	for _, r := range slices.Concat(slices.Collect(maps.Values(d.named)), d.results()) {
 		for _, typ := range r.mayBe() {
 			for _, a := range r.actions {
 				for _, name := range a.names {
@@ -36,6 +36,15 @@ func (d *Dialect) products() []product {
 		}
 	}
 	slices.SortFunc(all, func(a, b product) int { return strings.Compare(a.topic(), b.topic()) })
+	return all
+}
+
+// results are the routes that say what the result of a job means.
+func (d *Dialect) results() []*route {
+	var all []*route
+	for _, r := range d.named {
+		all = append(all, r.after...)
+	}
 	return all
 }
 

@@ -338,7 +338,7 @@ func TestOverARealOutbox(t *testing.T) {
 		}
 		e.Native.Headers = []event.Header{{Name: "X-Entity", Value: e.Entity.ID}, {Name: "X-Place", Value: fmt.Sprintf("%04d", n)}}
 		want[e.ID] = true
-		if err := store.Commit(ctx, "i", []event.Captured{{Event: e, Want: []event.Want{{Webhook: "half"}, {Webhook: "hangs"}}}}, nil); err != nil {
+		if err := store.Commit(ctx, "i", []event.Captured{{Event: e, Want: []event.Want{{Webhook: "half"}, {Webhook: "hangs"}}}}, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -56,7 +56,8 @@ func changed(scope, path any) any {
 	if !ok {
 		panic(fmt.Errorf("changed takes a path, not %T", path))
 	}
-	changes, ok := scope.(*Scope).roots["changes"].(Document)
+	root, _ := scope.(*Scope).Root("changes")
+	changes, ok := root.(Document)
 	for raw := range elements(trim(changes.JSON)) {
 		if v, err := decode(raw); err == nil && overlap(v, wanted) {
 			return true

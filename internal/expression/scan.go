@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"strconv"
 	"unicode/utf8"
 )
@@ -228,8 +229,16 @@ func decode(raw []byte) (any, error) {
 	return v, err
 }
 
+// maxExact is the largest number up to which a float64 tells all integers apart.
+const maxExact = 1 << 53
+
 func decodeNumber(raw []byte) (any, error) {
 	n, err := strconv.ParseFloat(string(raw), 64)
+	if math.Abs(n) > maxExact {
+		if whole, err := strconv.Atoi(string(raw)); err == nil {
+			return whole, nil // an id, mostly: it must stay what it is
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the number %.40s is out of range", raw)
 	}

@@ -9,15 +9,38 @@ import (
 // Scope holds the values of the roots for any number of runs, also concurrent ones. It keeps what was looked up and
 // decoded: run all filters of an event with one scope.
 type Scope struct {
-	roots map[string]any
-	mu    sync.Mutex
-	found map[string]*finding // by the text of the path
+	roots  map[string]any
+	parent *Scope // for roots that are not here
+	mu     sync.Mutex
+	found  map[string]*finding // by the text of the path
 }
 
 // NewScope makes a scope. A root is a [Document], nil, a bool, string or number, a map[string]string, or decoded JSON.
 // A root that is not in the map is missing. The map and its values must not change while the scope is in use.
 func NewScope(roots map[string]any) *Scope {
 	return &Scope{roots: roots}
+}
+
+// With makes a scope that has other roots too; they win. What was found in s stays found.
+func (s *Scope) With(roots map[string]any) *Scope {
+	return &Scope{roots: roots, parent: s}
+}
+
+// Root gives the value of a root, as it was handed over.
+func (s *Scope) Root(name string) (value any, ok bool) {
+	value, ok = s.owner(name).roots[name]
+	return value, ok
+}
+
+// owner is the scope that a root is in; without one, the outermost.
+func (s *Scope) owner(root string) *Scope {
+	for s.parent != nil {
+		if _, ok := s.roots[root]; ok {
+			break
+		}
+		s = s.parent
+	}
+	return s
 }
 
 // finding is what lies at a path: a place, which may be a document, and its decoded value once somebody asked for it.
@@ -56,6 +79,7 @@ func (f *finding) step(part, path string) (any, *stop) {
 
 // place finds what lies at the path, not decoded.
 func (s *Scope) place(c *chain) (any, *stop) {
+	s = s.owner(c.root)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.at(c, len(c.parts))
@@ -64,6 +88,7 @@ func (s *Scope) place(c *chain) (any, *stop) {
 
 // value finds and decodes what lies at the path.
 func (s *Scope) value(c *chain) (any, *stop) {
+	s = s.owner(c.root)
 	if len(c.parts) == 0 {
 		if root, ok := s.roots[c.root]; ok && !isDocument(root) {
 			return root, nil

@@ -74,7 +74,8 @@ type Resolver struct {
 // item is a write that is open.
 type item struct {
 	entity string
-	bytes  int // of its answer
+	poll   string // where the result of a job is; else ""
+	bytes  int    // of its answer
 	since  time.Time
 	turn   chan struct{} // holds one while the item is handled
 
@@ -85,8 +86,9 @@ type item struct {
 	settled bool
 
 	// Under the resolver's mutex.
-	inDoubt bool // to be asked about
-	failed  bool // it could not be stored
+	inDoubt bool        // to be asked about
+	forget  *time.Timer // the credentials; nil if there are none
+	failed  bool        // it could not be stored
 	due     time.Time
 }
 
@@ -99,6 +101,8 @@ const (
 	credentialsFor = 10 * time.Minute
 	firstBackoff   = 100 * time.Millisecond
 	longestBackoff = 10 * time.Second
+	firstPoll      = time.Second // of a job
+	longestPoll    = 30 * time.Second
 )
 
 // New returns a resolver; Run it.
@@ -121,6 +125,9 @@ func (r *Resolver) AddOrphans(intents []event.Intent, now time.Time) {
 func (r *Resolver) Add(x *event.Exchange) {
 	now := time.Now()
 	it := &item{x: x, entity: x.Intent.Entity, since: now, due: now, turn: make(chan struct{}, 1)}
+	if x.Intent.Job != nil {
+		it.poll = x.Intent.Job.Poll
+	}
 	ask := x.Outcome == event.Unknown && !x.Intent.Unrecorded && r.tap.Askable(x)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -135,8 +142,9 @@ func (r *Resolver) Add(x *event.Exchange) {
 	r.waiting = append(r.waiting, it)
 	if ask && r.doubts < maxDoubts {
 		r.doubts++
-		it.inDoubt, it.due = true, now.Add(r.config.AskAfter[0].Std())
-		time.AfterFunc(credentialsFor, it.forgetCredentials)
+		it.inDoubt = true
+		it.due, _ = r.nextTime(it)
+		it.forget = time.AfterFunc(credentialsFor, it.forgetCredentials)
 	} else {
 		x.Credentials = nil
 	}
@@ -177,6 +185,37 @@ func (r *Resolver) Before(ctx context.Context, entity string, with event.Credent
 	for _, it := range doubts {
 		r.handle(ctx, it, func() bool { return r.wasDone(ctx, it, with) })
 	}
+}
+
+// Told is called when somebody else was told a result: result says what it means
+// for the jobs that wait for it.
+func (r *Resolver) Told(ctx context.Context, poll string, result func(*event.Exchange) (event.Verdict, *event.Exchange)) {
+	r.mu.Lock()
+	var jobs []*item
+	if r.doubts > 0 {
+		for _, it := range r.waiting {
+			if it.inDoubt && it.poll == poll {
+				jobs = append(jobs, it)
+			}
+		}
+	}
+	r.mu.Unlock()
+	for _, it := range jobs {
+		r.handle(ctx, it, func() bool { return r.ended(it, result) })
+	}
+}
+
+// ended tells whether a job has a result.
+func (r *Resolver) ended(it *item, result func(*event.Exchange) (event.Verdict, *event.Exchange)) bool {
+	verdict, x := result(it.x)
+	if verdict == event.Doubt {
+		return false
+	}
+	if verdict == event.Rejected {
+		x.Outcome = event.Refused
+	}
+	r.decide(it, x)
+	return true
 }
 
 // Run settles what is added until ctx ends: what is in doubt in a loop of its
@@ -309,21 +348,34 @@ func (r *Resolver) wasDone(ctx context.Context, it *item, with event.Credentials
 func (r *Resolver) decided(ctx context.Context, it *item) bool {
 	it.asked++
 	verdict, x := r.tap.Ask(ctx, it.x, it.x.Credentials)
-	last := it.asked == len(r.config.AskAfter)
+	next, more := r.nextTime(it)
 	switch {
 	case ctx.Err() != nil:
 		return false
-	case verdict == event.Rejected && (last || it.refused):
+	case verdict == event.Rejected && (it.refused || it.poll != ""):
 		x.Outcome = event.Refused
-	case verdict != event.Accepted && !last:
+	case verdict != event.Accepted && more:
 		it.refused = verdict == event.Rejected
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		it.due = it.since.Add(r.config.AskAfter[it.asked].Std())
+		it.due = next
 		return false
 	}
 	r.decide(it, x)
 	return true
+}
+
+// nextTime is when to ask about an item again; there is no more after the last
+// time, or after a job's end.
+func (r *Resolver) nextTime(it *item) (at time.Time, more bool) {
+	if job := it.x.Intent.Job; job != nil {
+		at = time.Now().Add(min(firstPoll<<min(it.asked, 10), longestPoll))
+		return at, at.Before(job.Until)
+	}
+	if it.asked == len(r.config.AskAfter) {
+		return time.Time{}, false
+	}
+	return it.since.Add(r.config.AskAfter[it.asked].Std()), true
 }
 
 // decide ends the doubt about an item.
@@ -340,6 +392,9 @@ func (r *Resolver) remove(it *item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.held -= it.bytes
+	if it.forget != nil {
+		it.forget.Stop()
+	}
 	if i := slices.Index(r.waiting, it); i >= 0 {
 		r.waiting = slices.Delete(r.waiting, i, i+1)
 	}
