@@ -88,6 +88,9 @@ func (r *route) contentPaths(common *expression.Scope) (paths []string) {
 
 // contents are the entities that were read for the route's items, by their ids.
 func (r *route) contents(x *event.Exchange, common *expression.Scope) map[string]expression.Document {
+	if r.content == nil {
+		return nil
+	}
 	found := map[string]expression.Document{}
 	for _, path := range r.contentPaths(common) {
 		read, there := x.Read[path]
