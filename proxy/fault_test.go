@@ -209,6 +209,13 @@ func TestShutdown(t *testing.T) {
 			t.Error("a new connection was accepted")
 		}
 		cut := h.lines("cut")
+		for end := time.After(patience); outcome == event.Unknown && len(cut) < 2; cut = h.lines("cut") {
+			select {
+			case <-end:
+				t.Fatalf("log: %s", h.log)
+			case <-time.After(time.Millisecond): // the handler says it after it has finished the write
+			}
+		}
 		if blamed := h.lines("upstream"); len(blamed) > 0 || (len(cut) > 0) != (outcome == event.Unknown) {
 			t.Errorf("log: %s", h.log)
 		}
