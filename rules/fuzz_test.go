@@ -16,7 +16,7 @@ import (
 // written; and then its parameters are those segments.
 func FuzzPath(f *testing.F) {
 	for _, pattern := range []string{"/spaces/{space}/entries/{id}", "/.../posts/{id}", "/a", "/{a}/{b}/{c}"} {
-		for _, path := range []string{"/spaces/s/entries/x", "//spaces/%73//entries/a%2Fb/", "/v1/posts/1", "/posts", "", "/%zz/..;/a"} {
+		for _, path := range []string{"/spaces/s/entries/x", "//spaces/%73//entries/a%2Fb/", "/v1/posts/1", "/posts", "", "/\xff%00/b/c", "/%zz/..;/a"} {
 			f.Add(pattern, path)
 		}
 	}
@@ -37,8 +37,11 @@ func FuzzPath(f *testing.F) {
 		for i := 0; fits && i < len(p.segments); i++ {
 			segment, raw := p.segments[i], segments[extra+i]
 			plain, err := url.PathUnescape(raw)
-			if err != nil {
+			switch {
+			case err != nil:
 				plain = raw
+			case strings.Contains(raw, "%"):
+				plain = strings.ToValidUTF8(plain, "\uFFFD")
 			}
 			if segment.param {
 				want[segment.text] = plain
