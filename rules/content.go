@@ -48,7 +48,8 @@ func (r *Rules) Reads(x *event.Exchange) []string {
 	if of == nil || of.job == nil || x.Intent.Job == nil || x.Outcome != event.Done || len(x.Read) >= maxReads {
 		return nil
 	}
-	common := r.scopeOf(x, of)
+	response, _ := answerOf(x)
+	common := r.scopeOf(x, of, response)
 	var wanted []string
 	want := func(path string) {
 		if _, there := x.Read[path]; path != "" && !there && !slices.Contains(wanted, path) && len(x.Read)+len(wanted) < maxReads {

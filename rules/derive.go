@@ -31,7 +31,7 @@ func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
 	}
 	d := &derivation{dialect: r.dialect, x: x, links: links, before: map[string]int{}}
 	d.response, d.problem = answerOf(x)
-	common := r.scopeOf(x, of)
+	common := r.scopeOf(x, of, d.response)
 	routes := []*route{of}
 	if x.Intent.Job != nil && len(of.after) > 0 {
 		routes = of.after
@@ -45,11 +45,11 @@ func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
 	return d.events
 }
 
-// scopeOf holds what expressions may read of an exchange.
-func (r *Rules) scopeOf(x *event.Exchange, of *route) *expression.Scope {
+// scopeOf holds what expressions may read of an exchange, whose answer is
+// response.
+func (r *Rules) scopeOf(x *event.Exchange, of *route, response expression.Document) *expression.Scope {
 	roots := r.dialect.rootsOf(x.Intent, of)
-	roots["status"] = statusOf(x)
-	roots["response"], _ = answerOf(x)
+	roots["status"], roots["response"] = statusOf(x), response
 	roots["before"] = expression.Document{Why: "the state before is not known"}
 	if of.job == nil || len(of.job.read) == 0 {
 		return expression.NewScope(roots)
@@ -184,9 +184,13 @@ func (d *derivation) finish(e event.Event, action string, v *expression.Scope, i
 	d.before[action+" "+address]++
 	roots := map[string]any{
 		"set": d.route.set, "type": e.Type, "action": e.Action, "topic": e.Topic(), "id": e.ID, "time": timestamp(e.Time),
-		"entity": document(e.Entity, ""),
 	}
-	roots["aliases"] = document(d.links.Aliases(e.Space, e.Resolved()), "")
+	if d.dialect.reads["entity"] {
+		roots["entity"] = document(e.Entity, "")
+	}
+	if d.dialect.reads["aliases"] {
+		roots["aliases"] = document(d.links.Aliases(e.Space, e.Resolved()), "")
+	}
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "target": e.Target, "cause": e.Cause})
 	v = v.With(roots)
 	d.fillPayload(&e, v, item)

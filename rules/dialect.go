@@ -60,8 +60,9 @@ type Dialect struct {
 	Jobs map[string]jobConfig `yaml:"jobs"`
 	Job  string               `yaml:"job"`
 
-	skips       []string // the sources, of an included dialect too
-	check       place    // while it is compiled
+	skips       []string        // the sources, of an included dialect too
+	reads       map[string]bool // the roots that its expressions read
+	check       place           // while it is compiled
 	method, uri template
 	skip        []*expression.Program
 	event       eventTemplates
@@ -145,7 +146,8 @@ var (
 
 // compile compiles the file: first what its routes refer to, then the routes.
 func (d *Dialect) compile(from setting.Check) {
-	d.check = place{Check: from}
+	d.reads = map[string]bool{}
+	d.check = place{Check: from, reads: d.reads}
 	d.include()
 	check := d.check.knowing("header", d.Headers).knowing("query", d.Query).knowing("entity", entityProperties).
 		knowing("path", d.parameters()).knowing("set", d.values())
@@ -316,10 +318,11 @@ func (n *nativeConfig) compile(check place) {
 type place struct {
 	setting.Check
 	known map[string]map[string]string
+	reads map[string]bool // the roots that expressions read, filled in
 }
 
 // In is the place of a part.
-func (p place) In(path string) place { return place{p.Check.In(path), p.known} }
+func (p place) In(path string) place { return place{p.Check.In(path), p.known, p.reads} }
 
 // knowing is the place with the names that are known below a root.
 func (p place) knowing(root string, names map[string]string) place {
@@ -328,7 +331,7 @@ func (p place) knowing(root string, names map[string]string) place {
 		known = map[string]map[string]string{}
 	}
 	known[root] = names
-	return place{p.Check, known}
+	return place{p.Check, known, p.reads}
 }
 
 // entityProperties are what templates may read of the event's entity.
@@ -382,6 +385,9 @@ func compile(check place, path, source string, roots []string, boolean bool) *ex
 		return nil
 	}
 	for _, read := range program.Paths() {
+		if check.reads != nil {
+			check.reads[read.Root] = true
+		}
 		names, known := check.known[read.Root]
 		if !known || len(read.Parts) == 0 || read.Parts[0] == "*" {
 			continue
