@@ -158,6 +158,7 @@ func (d *derivation) finish(e event.Event, action string, v *expression.Scope, i
 		"entity": document(e.Entity, ""),
 	}
 	roots["aliases"] = document(d.links.Aliases(e.Space, e.Resolved()), "")
+	roots["links"] = document(d.links.Of(e.Space), "nobody knows yet where it leads to")
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "target": e.Target, "cause": e.Cause})
 	v = v.With(roots)
 	d.fillPayload(&e, v, item)
