@@ -3,13 +3,16 @@ TRIALS ?= 200
 SEED ?= 1
 FUZZTIME ?= 60s
 
-.PHONY: help crash controls bulk refused memory fuzz bench
+.PHONY: help crash jobs controls bulk refused memory fuzz bench
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 crash: ## SIGKILL trials, without and with a recovery token: TRIALS=200 SEED=1
 	CMSTAP_CRASH_TRIALS=$(TRIALS) CMSTAP_CRASH_SEED=$(SEED) go test -count=1 -timeout 60m -run 'TestCrash(Resolved)?$$' -v .
+
+jobs: ## the same over what the CMS does later: TRIALS=200 SEED=1
+	CMSTAP_JOB_TRIALS=$(TRIALS) CMSTAP_JOB_SEED=$(SEED) go test -count=1 -timeout 60m -run 'TestCrashJobs$$' -v .
 
 controls: ## the trials must find a cmstap that begins too late, or ends intents too early; and a full disk kills an unguarded one
 	CMSTAP_CONTROL_TRIALS=20 go test -count=1 -timeout 60m -run Controls -v .

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -31,7 +32,7 @@ func TestCrash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runTrials(t, func(seed uint64) *crash { return newCrash(t, program, seed) })
+	runTrials(t, "CMSTAP_CRASH", 5, func(seed uint64) *crash { return newCrash(t, program, seed) })
 }
 
 // TestCrashResolved does the same with a recovery token: then no event may stay
@@ -42,16 +43,17 @@ func TestCrashResolved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runTrials(t, func(seed uint64) *crash {
+	runTrials(t, "CMSTAP_CRASH", 5, func(seed uint64) *crash {
 		c := newCrash(t, program, seed)
 		c.recover(t)
 		return c
 	})
 }
 
-func runTrials(t *testing.T, prepare func(seed uint64) *crash) {
+// runTrials runs as many trials as the variables say that begin with a name.
+func runTrials(t *testing.T, name string, usual int, prepare func(seed uint64) *crash) {
 	t.Helper()
-	trials, seed := number("CMSTAP_CRASH_TRIALS", 5), number("CMSTAP_CRASH_SEED", 1)
+	trials, seed := number(name+"_TRIALS", usual), number(name+"_SEED", 1)
 	var total tally
 	for i := range trials {
 		c := prepare(uint64(seed + i))
@@ -65,31 +67,34 @@ func runTrials(t *testing.T, prepare func(seed uint64) *crash) {
 
 // TestCrashControls shows that the trials can fail: they must when an intent
 // is stored only after the forward, when it is removed before the commit, when
-// a delivery is taken for done too early, and when an event is invented.
+// a delivery is taken for done too early, when an event is invented, and when a job
+// is not stored.
 func TestCrashControls(t *testing.T) {
 	trials := number("CMSTAP_CONTROL_TRIALS", 0)
 	if trials == 0 {
 		t.Skip("set CMSTAP_CONTROL_TRIALS=20 to run the controls; each builds a broken cmstap")
 	}
-	control := func(name string, edits ...string) {
+	control := func(name string, prepare func(*testing.T, string, uint64) *crash, edits ...string) {
 		t.Helper()
 		program := buildBroken(t, edits)
 		for seed := 1; seed <= trials; seed++ {
-			if violations := newCrash(t, program, uint64(seed)).run(t); len(violations) > 0 {
+			if violations := prepare(t, program, uint64(seed)).run(t); len(violations) > 0 {
 				t.Logf("%s: seed %d fails as it should: %s", name, seed, violations[0])
 				return
 			}
 		}
 		t.Errorf("%s: %d trials found nothing", name, trials)
 	}
-	control("begin after the forward",
+	control("begin after the forward", newCrash,
 		"tap.go", "if err = t.outbox.Begin(ctx, intent); err == nil {", "if _ = ctx; err == nil {",
 		"tap.go", "func (t *tap) Finish(x *event.Exchange) {\n", "func (t *tap) Finish(x *event.Exchange) {\n\t_ = t.outbox.Begin(context.Background(), x.Intent)\n")
-	control("an answer of 500 counts as delivered",
+	control("an answer of 500 counts as delivered", newCrash,
 		"sender/judge.go", "a.attempt.Status >= 200 && a.attempt.Status < 300", "a.attempt.Status >= 200 && a.attempt.Status < 600")
-	control("a refused write becomes an event",
+	control("a refused write becomes an event", newCrash,
 		"tap.go", "return t.outbox.Drop(ctx, x.Intent.ID)", "x.Outcome = event.Done\n\t\treturn t.commit(ctx, x)")
-	control("intent removed before the commit",
+	control("a job is not stored", newJobCrash,
+		"tap.go", "t.rules.Learn(x), job); err", "t.rules.Learn(x), nil); err")
+	control("intent removed before the commit", newCrash,
 		"tap.go", "if err := t.outbox.Commit(ctx, ", "_ = t.outbox.Drop(ctx, x.Intent.ID)\n\tif err := t.outbox.Commit(ctx, ")
 }
 
@@ -150,6 +155,9 @@ type crash struct {
 	program  string
 	config   string
 	api      *demo.ContentAPI
+	writers  int
+	write    func(ctx context.Context, n int) // what one writer does until ctx ends
+	verify   func() []string                  // every broken promise
 	receiver *demo.Receiver
 	address  atomic.Pointer[string] // of the cmstap that runs
 	recovers bool                   // it has a recovery token
@@ -168,6 +176,11 @@ func (c *crash) delivered(call demo.Call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.accepted = append(c.accepted, call)
+	c.wake()
+}
+
+// wake has settled look again; c.mu is held.
+func (c *crash) wake() {
 	close(c.more)
 	c.more = make(chan struct{})
 }
@@ -181,7 +194,7 @@ func (c *crash) calls() (accepted []demo.Call, more <-chan struct{}) {
 // settled waits until nothing is missing, and then until no call came for a
 // while: what is invented may come late.
 func (c *crash) settled(missing func([]demo.Call) []string) []demo.Call {
-	end := time.After(15 * time.Second)
+	end := time.After(30 * time.Second)
 	for {
 		calls, more := c.calls()
 		quiet := time.After(c.quiet)
@@ -198,16 +211,13 @@ func (c *crash) settled(missing func([]demo.Call) []string) []demo.Call {
 	}
 }
 
-const crashWriters = 8
+// crashDelays are the waits between the attempts of a delivery.
+const crashDelays = "[10ms, 20ms, 50ms, 100ms, 200ms, 500ms, 1s, 1s]"
 
-func newCrash(t *testing.T, program string, seed uint64) *crash {
-	t.Helper()
+// newTrial is a trial with a receiver that fails now and then, without a CMS.
+func newTrial(program string, seed uint64) (*crash, *lockedRand) {
 	c := &crash{seed: seed, program: program, more: make(chan struct{}), quiet: 500 * time.Millisecond}
 	random := &lockedRand{r: rand.New(rand.NewPCG(seed, 1))}
-	c.api = demo.NewContentAPI(demo.ContentAPIOptions{
-		Before: func(*http.Request) demo.Fault { random.nap(time.Millisecond); return demo.NoFault },
-		After:  func(demo.Write) demo.Fault { random.nap(2 * time.Millisecond); return demo.NoFault },
-	})
 	c.receiver = demo.NewReceiver(demo.ReceiverOptions{Respond: func(call demo.Call) demo.Reply {
 		random.nap(time.Millisecond)
 		if random.below(20) == 0 {
@@ -216,30 +226,44 @@ func newCrash(t *testing.T, program string, seed uint64) *crash {
 		c.delivered(call)
 		return demo.Reply{}
 	}})
+	return c, random
+}
+
+func newCrash(t *testing.T, program string, seed uint64) *crash {
+	t.Helper()
+	c, random := newTrial(program, seed)
+	c.writers, c.write, c.verify = 8, c.writeEntries, c.verifyEntries
+	c.api = demo.NewContentAPI(demo.ContentAPIOptions{
+		Before: func(*http.Request) demo.Fault { random.nap(time.Millisecond); return demo.NoFault },
+		After:  func(demo.Write) demo.Fault { random.nap(2 * time.Millisecond); return demo.NoFault },
+	})
 	api, hooks := serve(t, c.api), serve(t, c.receiver)
 	for _, kind := range []string{"post", "page"} {
 		request := httptest.NewRequest("PUT", "/spaces/s/environments/master/content_types/"+kind, strings.NewReader(`{"name":"x","fields":[]}`))
 		request.Header.Set("Authorization", "Bearer x")
 		c.api.ServeHTTP(httptest.NewRecorder(), request)
 	}
-	folder := t.TempDir()
-	c.config = filepath.Join(folder, "cmstap.yaml")
-	text := fmt.Sprintf(`
+	c.configure(t, fmt.Sprintf(`
 proxy: { listen: "127.0.0.1:0", upstream: %q }
 outbox: { path: %q }
 admin: { listen: "" }
 webhooks:
-  - { name: all, url: %[3]s/all, topics: ["*.*"], retry: { delays: [10ms, 20ms, 50ms, 100ms, 200ms, 500ms, 1s, 1s] } }
+  - { name: all, url: %[3]s/all, topics: ["*.*"], retry: { delays: %[4]s } }
   - name: posts
     url: %[3]s/posts
     topics: ["Entry.*"]
     filter: payload.sys.contentType.sys.id == "post"
-    retry: { delays: [10ms, 20ms, 50ms, 100ms, 200ms, 500ms, 1s, 1s] }
-`, api.URL, filepath.Join(folder, "data"), hooks.URL)
+    retry: { delays: %[4]s }
+`, api.URL, t.TempDir(), hooks.URL, crashDelays))
+	return c
+}
+
+func (c *crash) configure(t *testing.T, text string) {
+	t.Helper()
+	c.config = filepath.Join(t.TempDir(), "cmstap.yaml")
 	if err := os.WriteFile(c.config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return c
 }
 
 // recover gives the trial's config a recovery token.
@@ -268,7 +292,7 @@ func (c *crash) run(t *testing.T) []string {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var writers sync.WaitGroup
-	for n := range crashWriters {
+	for n := range c.writers {
 		writers.Go(func() { c.write(ctx, n) })
 	}
 	for range 1 + random.IntN(3) {
@@ -290,8 +314,8 @@ func (c *crash) run(t *testing.T) []string {
 	return violations
 }
 
-// write is one client: it works on entries of its own until ctx ends.
-func (c *crash) write(ctx context.Context, n int) {
+// writeEntries is one client: it works on entries of its own until ctx ends.
+func (c *crash) writeEntries(ctx context.Context, n int) {
 	random := rand.New(rand.NewPCG(c.seed, uint64(100+n)))
 	kinds := []string{"post", "page"}
 	for i := 0; ctx.Err() == nil; i++ {
@@ -329,9 +353,15 @@ func (c *crash) write(ctx context.Context, n int) {
 // ask sends one request and tells whether there was an answer. What it says
 // does not matter here, the CMS counts.
 func (c *crash) ask(ctx context.Context, method, path, body string, header ...string) (answered bool) {
+	_, answered = c.send(ctx, method, path, body, header...)
+	return answered
+}
+
+// send sends one request and returns the answer's body.
+func (c *crash) send(ctx context.Context, method, path, body string, header ...string) (answer string, answered bool) {
 	request, err := http.NewRequest(method, "http://"+*c.address.Load()+path, strings.NewReader(body))
 	if err != nil || ctx.Err() != nil {
-		return false
+		return "", false
 	}
 	request.Header.Set("Authorization", "Bearer x")
 	if len(header) == 2 {
@@ -346,11 +376,11 @@ func (c *crash) ask(ctx context.Context, method, path, body string, header ...st
 		case <-ctx.Done():
 		case <-time.After(5 * time.Millisecond):
 		}
-		return false
+		return "", false
 	}
 	defer response.Body.Close()
-	_, err = bytes.NewBuffer(nil).ReadFrom(response.Body)
-	return err == nil
+	text, err := io.ReadAll(response.Body)
+	return string(text), err == nil
 }
 
 // cut starts a large upload and leaves in the middle.
@@ -386,14 +416,10 @@ type seen struct {
 	calls       int
 }
 
-func readCalls(calls []demo.Call) seen {
+func readCalls(calls []demo.Call, aboutOf func(demo.Call) about) seen {
 	s := seen{confirmed: map[about]map[string]bool{}, unconfirmed: map[about]map[string]bool{}, calls: len(calls)}
 	for _, call := range calls {
-		var body struct {
-			Sys struct{ ID string } `json:"sys"`
-		}
-		_ = json.Unmarshal(call.Body, &body)
-		key := about{strings.TrimPrefix(call.Header.Get("X-Contentful-Topic"), "ContentManagement."), body.Sys.ID}
+		key := aboutOf(call)
 		into := s.confirmed
 		if call.Header.Get("X-Cmstap-Confirmed") == "false" {
 			into = s.unconfirmed
@@ -401,9 +427,18 @@ func readCalls(calls []demo.Call) seen {
 		if into[key] == nil {
 			into[key] = map[string]bool{}
 		}
-		into[key][call.Header.Get("X-Contentful-Idempotency-Key")] = true
+		into[key][call.Header.Get("X-Cmstap-Event")] = true
 	}
 	return s
+}
+
+// entryOf is what a call in Contentful's form is about.
+func entryOf(call demo.Call) about {
+	var body struct {
+		Sys struct{ ID string } `json:"sys"`
+	}
+	_ = json.Unmarshal(call.Body, &body)
+	return about{strings.TrimPrefix(call.Header.Get("X-Contentful-Topic"), "ContentManagement."), body.Sys.ID}
 }
 
 func events(by map[about]map[string]bool) int {
@@ -414,9 +449,9 @@ func events(by map[about]map[string]bool) int {
 	return n
 }
 
-// verify waits until every accepted write has its event at every webhook that
+// verifyEntries waits until every accepted write has its event at every webhook that
 // should get it, and then names what is missing or invented.
-func (c *crash) verify() []string {
+func (c *crash) verifyEntries() []string {
 	accepted := map[about]int{}
 	writes := c.api.Writes()[2:] // without the content types
 	for _, w := range writes {
@@ -426,7 +461,7 @@ func (c *crash) verify() []string {
 	c.tally.refused = c.api.Requests() - 2 - len(writes)
 	calls := c.settled(func(calls []demo.Call) []string { return c.missing(accepted, calls) })
 	violations := c.missing(accepted, calls)
-	all, posts := readCalls(demo.On(calls, "/all")), readCalls(demo.On(calls, "/posts"))
+	all, posts := readCalls(demo.On(calls, "/all"), entryOf), readCalls(demo.On(calls, "/posts"), entryOf)
 	violations = append(violations, invented(accepted, all)...)
 	violations = append(violations, invented(accepted, posts)...)
 	for key := range posts.confirmed {
@@ -450,7 +485,7 @@ func (c *crash) verify() []string {
 
 // missing names accepted writes without an event.
 func (c *crash) missing(accepted map[about]int, calls []demo.Call) []string {
-	all, posts := readCalls(demo.On(calls, "/all")), readCalls(demo.On(calls, "/posts"))
+	all, posts := readCalls(demo.On(calls, "/all"), entryOf), readCalls(demo.On(calls, "/posts"), entryOf)
 	var violations []string
 	nameless := len(all.unconfirmed[about{"Asset.create", ""}]) // creates whose id nobody saw
 	for key, n := range accepted {

@@ -108,7 +108,7 @@ func (c *explainCommand) explanation(r *rules.Rules, links event.Links) (*explan
 		return e, nil
 	}
 	for _, one := range r.Derive(x, links) {
-		e.Events = append(e.Events, explainedEvent{one, one.Payload, r.Explain(&one)})
+		e.Events = append(e.Events, explainedEvent{one, one.Payload, r.Explain(&one, links)})
 	}
 	return e, nil
 }

@@ -132,6 +132,26 @@ webhooks:
 	}
 }
 
+// TestExplainPrimary: DatoCMS's primary environment has a name once the config, or
+// an answer, tells it.
+func TestExplainPrimary(t *testing.T) {
+	t.Parallel()
+	const config = `
+proxy: { upstream: "https://site-api.datocms.com", dialect: datocms }
+webhooks: [{ name: w, url: "http://127.0.0.1/", topics: [item.publish], environments: [main] }]
+`
+	for aliases, want := range map[string]string{
+		"":                                   "webhook w: undecided, so it is called: nobody knows yet which environment primary is",
+		`aliases: { "": { primary: main } }`: "webhook w: yes\n",
+		`aliases: { "": { primary: dev } }`:  `webhook w: no: its environments do not include "dev"`,
+	} {
+		code, stdout, stderr := explain(t, config+aliases, "PUT", "/items/a/publish")
+		if code != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("%s: exit code %d, no %q in\n%s%s", aliases, code, want, stdout, stderr)
+		}
+	}
+}
+
 func TestExplainMistakes(t *testing.T) {
 	t.Parallel()
 	check := func(want string, args ...string) {

@@ -151,9 +151,10 @@ func (t *tap) gap(intent *event.Intent, err error, hint string) {
 // commit makes the events of an exchange durable, with their deliveries, and
 // ends its intent.
 func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
+	links := t.outbox.Links()
 	var captured []event.Captured
-	for _, e := range t.derive(x) {
-		captured = append(captured, t.match(e))
+	for _, e := range t.derive(x, links) {
+		captured = append(captured, t.match(e, links))
 	}
 	job := t.rules.Job(x)
 	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.rules.Learn(x), job); err != nil {
@@ -175,8 +176,7 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 
 // derive makes the events of an exchange. If the answer brings the rules down,
 // the request's head alone must do.
-func (t *tap) derive(x *event.Exchange) (events []event.Event) {
-	links := t.outbox.Links()
+func (t *tap) derive(x *event.Exchange, links event.Links) (events []event.Event) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			t.log.Error("panic", "during", "deriving an event", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
@@ -189,9 +189,9 @@ func (t *tap) derive(x *event.Exchange) (events []event.Event) {
 }
 
 // match asks the webhooks which of them want an event.
-func (t *tap) match(e event.Event) event.Captured {
+func (t *tap) match(e event.Event, links event.Links) event.Captured {
 	c := event.Captured{Event: e}
-	for _, decision := range t.rules.Match(&e) {
+	for _, decision := range t.rules.Match(&e, links) {
 		if decision.Wanted {
 			c.Want = append(c.Want, decision.Want)
 			continue

@@ -48,6 +48,17 @@ func (l Links) Aliases(space, environment string) []string {
 	return names
 }
 
+// Of returns where the aliases of a space lead to, by name.
+func (l Links) Of(space string) map[string]string {
+	targets := map[string]string{}
+	for place, target := range l {
+		if target != "" && place.Space == space {
+			targets[place.Name] = target
+		}
+	}
+	return targets
+}
+
 // News returns those of the links that say something else than l.
 func (l Links) News(learned []Link) []Link {
 	var news []Link

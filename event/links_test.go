@@ -18,4 +18,7 @@ func TestAliases(t *testing.T) {
 			t.Errorf("%q: %s", environment, got)
 		}
 	}
+	if got := fmt.Sprint(links.Of("s")); got != "map[a:live b:live c:next]" {
+		t.Error(got)
+	}
 }

@@ -82,7 +82,7 @@ func BenchmarkMatch(b *testing.B) {
 	e := r.Derive(exchange(r, "PUT", "/spaces/s/environments/master/entries/x", headers{}, 200, entryAnswer), nil)[0]
 	b.ReportAllocs()
 	for b.Loop() {
-		if decisions := r.Match(&e); !decisions[99].Wanted {
+		if decisions := r.Match(&e, nil); !decisions[99].Wanted {
 			b.Fatal(decisions[99].Reason)
 		}
 	}

@@ -191,6 +191,9 @@ func (d *derivation) finish(e event.Event, action string, v *expression.Scope, i
 	if d.dialect.reads["aliases"] {
 		roots["aliases"] = document(d.links.Aliases(e.Space, e.Resolved()), "")
 	}
+	if d.dialect.reads["links"] {
+		roots["links"] = document(d.links.Of(e.Space), "nobody knows yet where it leads to")
+	}
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "target": e.Target, "cause": e.Cause})
 	v = v.With(roots)
 	d.fillPayload(&e, v, item)

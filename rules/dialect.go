@@ -70,6 +70,7 @@ type Dialect struct {
 	named       map[string]*route
 	payloads    map[string]*node
 	links       []linkConfig
+	aliases     []string // names that can be nothing but an alias
 	token       map[string]template
 	checks      map[string]*checkConfig
 	jobs        map[string]*jobConfig
@@ -141,7 +142,7 @@ var (
 	bodyRoots    = []string{"path", "header", "query", "uri", "request"}
 	requestRoots = []string{"path", "header", "query", "uri", "body"}
 	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before", "job", "read")
-	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "target", "aliases", "cause", "entity", "time", "id")
+	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "target", "aliases", "links", "cause", "entity", "time", "id")
 )
 
 // compile compiles the file: first what its routes refer to, then the routes.
@@ -184,7 +185,11 @@ func (d *Dialect) compile(from setting.Check) {
 		d.token[name] = compileTemplate(check, "token."+name, text, []string{"token"})
 	}
 	for i, c := range d.Links {
-		d.links = append(d.links, compileLink(check.In(indexed("links", i)), c))
+		link := compileLink(check.In(indexed("links", i)), c)
+		d.links = append(d.links, link)
+		if name, constant := link.alias.constant(); constant {
+			d.aliases = append(d.aliases, name)
+		}
 	}
 	d.event = eventTemplates{}.with(check.In("event"), d.Event)
 	d.Native.compile(check.In("native"))

@@ -84,12 +84,12 @@ type Explained struct {
 }
 
 // Explain is Match with the reasons: for each webhook yes, no or undecided.
-func (r *Rules) Explain(e *event.Event) []Explained {
+func (r *Rules) Explain(e *event.Event, links event.Links) []Explained {
 	scope := r.filterScope(e)
 	explained := make([]Explained, len(r.webhooks))
 	for i := range r.webhooks {
 		w := &r.webhooks[i]
-		decision := w.decide(e, r.dialect.compared(e), scope)
+		decision := w.decide(e, r.dialect, links, scope)
 		one := Explained{Webhook: w.Name, Called: decision.Wanted, Reason: decision.Reason, Answer: "no"}
 		switch {
 		case decision.Undecided != "":

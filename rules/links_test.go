@@ -149,7 +149,7 @@ links:
 		"v3": `{"stage":"v3","aliases":[]} false`,
 	} {
 		events, _ := tellWith(t, r, story{method: "PUT", path: "/posts/x", headers: headers{"X-Tenant": "acme", "X-Stage": stage}, status: 200}, links)
-		if got := fmt.Sprint(string(events[0].Payload), " ", r.Match(&events[0])[0].Wanted); got != want {
+		if got := fmt.Sprint(string(events[0].Payload), " ", r.Match(&events[0], links)[0].Wanted); got != want {
 			t.Errorf("%s: %s", stage, got)
 		}
 	}

@@ -70,14 +70,39 @@ type Decision struct {
 	filtered bool // the filter was asked
 }
 
-// Match asks every webhook whether it wants the event.
-func (r *Rules) Match(e *event.Event) []Decision {
+// Match asks every webhook whether it wants the event. Links are what is known of
+// aliases.
+func (r *Rules) Match(e *event.Event, links event.Links) []Decision {
 	scope := r.filterScope(e)
 	decisions := make([]Decision, len(r.webhooks))
 	for i := range r.webhooks {
-		decisions[i] = r.webhooks[i].decide(e, r.dialect.compared(e), scope)
+		decisions[i] = r.webhooks[i].decide(e, r.dialect, links, scope)
 	}
 	return decisions
+}
+
+// inside tells whether an event's environment is one of those that a webhook
+// names. If it is not, doubt says why it may be one all the same.
+func (d *Dialect) inside(names []string, e *event.Event, links event.Links) (inside bool, doubt string) {
+	if d.Match != "target" || e.Environment == "" {
+		return slices.Contains(names, e.Environment), e.EnvironmentUnseen
+	}
+	environment := e.Resolved()
+	for _, name := range names {
+		target := name
+		if slices.Contains(d.aliases, name) {
+			target = links.Resolve(e.Space, name)
+		}
+		if target == environment {
+			return true, ""
+		}
+		for _, one := range []string{target, environment} {
+			if slices.Contains(d.aliases, one) {
+				doubt = "nobody knows yet which environment " + one + " is"
+			}
+		}
+	}
+	return false, doubt
 }
 
 // compared is the name of an event's environment that environments name.
@@ -88,7 +113,7 @@ func (d *Dialect) compared(e *event.Event) string {
 	return e.Environment
 }
 
-func (w *Webhook) decide(e *event.Event, environment string, scope *expression.Scope) Decision {
+func (w *Webhook) decide(e *event.Event, d *Dialect, links event.Links, scope *expression.Scope) Decision {
 	s := &w.Subscription
 	filtered := false
 	no := func(reason string) Decision {
@@ -97,12 +122,14 @@ func (w *Webhook) decide(e *event.Event, environment string, scope *expression.S
 	if !slices.ContainsFunc(s.topics, func(t topic) bool { return t.covers(e) }) {
 		return no("its topics do not include " + e.Topic())
 	}
-	doubt := ""
-	if len(s.Environments) > 0 && !slices.Contains(s.Environments, environment) {
-		if doubt = e.EnvironmentUnseen; doubt == "" {
-			return no("its environments do not include " + strconv.Quote(environment))
+	where := "" // why it may be in one of the environments, if that is not known
+	if len(s.Environments) > 0 {
+		var inside bool
+		if inside, where = d.inside(s.Environments, e, links); !inside && where == "" {
+			return no("its environments do not include " + strconv.Quote(d.compared(e)))
 		}
 	}
+	doubt := where
 	if filtered = s.filter != nil; filtered {
 		switch result := s.filter.Run(scope); {
 		case result.State == expression.Unknown:
@@ -116,7 +143,7 @@ func (w *Webhook) decide(e *event.Event, environment string, scope *expression.S
 	if doubt != "" && s.OnUnknown == "skip" {
 		return no("what it asks for is unknown: " + doubt)
 	}
-	return Decision{Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt, filtered: filtered && (doubt == "" || doubt != e.EnvironmentUnseen)}
+	return Decision{Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt, filtered: filtered && (doubt == "" || doubt != where)}
 }
 
 func (t topic) covers(e *event.Event) bool {

@@ -140,7 +140,7 @@ func TestWarningsComeTrue(t *testing.T) {
 			answer = ""
 		}
 		e := r.Derive(exchange(r, method, path, nil, status, answer), nil)[0]
-		if got := r.Match(&e)[0]; got.Wanted != wanted || (got.Undecided != "") != undecided {
+		if got := r.Match(&e, nil)[0]; got.Wanted != wanted || (got.Undecided != "") != undecided {
 			t.Errorf("%s, %s: %+v", request, filter, got)
 		}
 	}
