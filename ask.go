@@ -76,39 +76,56 @@ func (t *tap) poll(ctx context.Context, x *event.Exchange, with event.Credential
 	return t.result(ctx, x, with, event.Finding{Status: fetched.Status, Entity: fetched.Body})
 }
 
+// told says what somebody else's result means. It is trusted only if cmstap can
+// not ask by itself: it may be about a part, or another tenant's.
+func (t *tap) told(ctx context.Context, job *event.Exchange, finding event.Finding) (event.Verdict, *event.Exchange) {
+	with := job.Credentials
+	if len(with) == 0 {
+		with = t.token
+	}
+	if len(with) > 0 {
+		return t.poll(ctx, job, with)
+	}
+	return t.result(ctx, job, nil, finding)
+}
+
 // result says what a job's result means.
 func (t *tap) result(ctx context.Context, x *event.Exchange, with event.Credentials, finding event.Finding) (event.Verdict, *event.Exchange) {
 	verdict, done := t.rules.Result(x, finding)
 	if verdict == event.Accepted {
 		done.Time = time.Now().UTC()
-		t.read(ctx, done, with)
+		if err := t.read(ctx, done, with); err != nil {
+			t.log.Debug("polled", "job", x.Intent.Job.ID, "path", x.Intent.Job.Poll, "error", err)
+			return event.Doubt, x
+		}
 	}
 	result := [...]string{event.Doubt: "running", event.Accepted: "done", event.Rejected: "failed"}[verdict]
 	t.log.Debug("polled", "job", x.Intent.Job.ID, "path", x.Intent.Job.Poll, "result", result, "status", finding.Status)
 	return verdict, done
 }
 
-// read reads the entities that the result of a job names. What can not be read
-// is left out of the events.
-func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credentials) {
-	if len(with) == 0 {
-		with = t.token
-	}
-	for len(with) > 0 {
+// read reads the entities that the result of a job names. What the CMS refuses is
+// left out of the events; any other trouble is an error, and read again later.
+func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credentials) error {
+	for {
 		wanted := t.rules.Reads(x)
 		if len(wanted) == 0 {
-			return
+			return nil
 		}
 		if x.Read == nil {
 			x.Read = map[string]event.Copy{}
 		}
 		for _, path := range wanted {
 			fetched, err := t.fetch(ctx, x.Intent.Host, path, with)
-			if err == nil && fetched.Status != http.StatusOK {
-				err = fmt.Errorf("the CMS answered %d", fetched.Status)
-			}
-			if x.Read[path] = fetched.Body; err != nil {
-				x.Read[path] = event.Copy{Err: err.Error()}
+			switch status := fetched.Status; {
+			case err != nil:
+				return err
+			case status == http.StatusOK:
+				x.Read[path] = fetched.Body
+			case status == http.StatusTooManyRequests || status >= http.StatusInternalServerError:
+				return fmt.Errorf("reading %s: the CMS answered %d", path, status)
+			default:
+				x.Read[path] = event.Copy{Err: fmt.Sprintf("the CMS answered %d", status)}
 			}
 		}
 	}

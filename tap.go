@@ -117,8 +117,8 @@ func (t *tap) Observe(x *event.Exchange) {
 		finding := event.Finding{Status: x.Status, Entity: x.Answer}
 		ctx, cancel := context.WithTimeout(context.Background(), jobBound)
 		defer cancel()
-		t.resolver.Told(ctx, poll, func(job *event.Exchange) (event.Verdict, *event.Exchange) {
-			return t.result(ctx, job, job.Credentials, finding)
+		t.resolver.Told(ctx, x.Intent.Host, poll, func(job *event.Exchange) (event.Verdict, *event.Exchange) {
+			return t.told(ctx, job, finding)
 		})
 	}
 }

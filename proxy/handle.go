@@ -49,17 +49,23 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 	case err != nil:
 		p.cutShort(ctx, err)
 	case plan.Class == event.Observe:
+		p.nameHost(in, plan.Intent)
 		p.observe(ctx, t, up, plan)
 	case plan.Class == event.Pass:
 		p.pass(ctx, t, up)
 	default:
-		if p.config.Host == "preserve" {
-			plan.Intent.Host = string(in.Host())
-		}
+		p.nameHost(in, plan.Intent)
 		x := &event.Exchange{Intent: plan.Intent, Credentials: credentials(requestHeaders{in, named}, plan.Credentials)}
 		if p.begin(ctx, x) {
 			p.write(ctx, t, up, x, plan.Judge)
 		}
+	}
+}
+
+// nameHost notes the host that the client addressed, if the CMS gets that one.
+func (p *Proxy) nameHost(in *fasthttp.RequestHeader, intent *event.Intent) {
+	if p.config.Host == "preserve" {
+		intent.Host = string(in.Host())
 	}
 }
 

@@ -57,7 +57,7 @@ func (r *Rules) Reads(x *event.Exchange) []string {
 		}
 	}
 	for _, path := range of.job.read {
-		want(path.known(common))
+		want(path.known(escaped(common)))
 	}
 	if len(wanted) > 0 {
 		return wanted
@@ -82,9 +82,20 @@ func (r *route) contentPaths(common *expression.Scope) (paths []string) {
 		}
 	}
 	for some := range slices.Chunk(ids, maxIDs) {
-		paths = append(paths, r.content.get.known(common.With(map[string]any{"ids": strings.Join(some, ",")})))
+		paths = append(paths, r.content.get.known(escaped(common).With(map[string]any{"ids": strings.Join(some, ",")})))
 	}
 	return paths
+}
+
+// escaped is a scope whose path parameters are written as in a path.
+func escaped(common *expression.Scope) *expression.Scope {
+	root, _ := common.Root("path")
+	plain, _ := root.(map[string]string)
+	params := map[string]string{}
+	for name, value := range plain {
+		params[name] = url.PathEscape(value)
+	}
+	return common.With(map[string]any{"path": params})
 }
 
 // contents are the entities that were read for the route's items, by their ids.

@@ -17,7 +17,10 @@ import (
 
 // Knows tells whether the dialect has the route of an intent, which may have
 // been recorded under another one.
-func (r *Rules) Knows(intent *event.Intent) bool { return r.dialect.named[intent.Route] != nil }
+func (r *Rules) Knows(intent *event.Intent) bool {
+	route := r.dialect.named[intent.Route]
+	return route != nil && (intent.Job == nil || route.job != nil)
+}
 
 // Derive returns the events of an exchange, none if its route is not known. One
 // that is in doubt gives unconfirmed events. Links are what is known of aliases.
@@ -26,23 +29,34 @@ func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
 	if of == nil {
 		return nil
 	}
-	if x.Intent.Job == nil && len(of.after) == 0 && r.Job(x) != nil {
-		return nil // its events come with the result
-	}
 	d := &derivation{dialect: r.dialect, x: x, links: links, before: map[string]int{}}
 	d.response, d.problem = answerOf(x)
 	common := r.scopeOf(x, of, d.response)
-	routes := []*route{of}
-	if x.Intent.Job != nil && len(of.after) > 0 {
-		routes = of.after
+	switch {
+	case x.Intent.Job != nil && of.job == nil: // the dialect does not know such a job any more
+	case x.Intent.Job != nil && len(of.after) > 0:
+		d.addAll(common, of.after...)
+	case x.Intent.Job != nil || of.job == nil:
+		d.addAll(common, of)
+	case d.response.JSON == nil: // nobody saw whether it promised a job
+		d.unsure = len(of.after) == 0 && x.Status == statusAccepted
+		d.addAll(common, of)
+		d.unsure = true
+		d.addAll(common.With(map[string]any{"status": 0}), of.after...)
+	case len(of.after) > 0 || r.Job(x) == nil: // else its events come with the result
+		d.addAll(common, of)
 	}
+	return d.events
+}
+
+// addAll makes the events of routes.
+func (d *derivation) addAll(common *expression.Scope, routes ...*route) {
 	for _, d.route = range routes {
-		d.contents = d.route.contents(x, common)
+		d.contents = d.route.contents(d.x, common)
 		for _, item := range d.route.items(common) {
 			d.add(common, item)
 		}
 	}
-	return d.events
 }
 
 // scopeOf holds what expressions may read of an exchange, whose answer is
@@ -57,7 +71,7 @@ func (r *Rules) scopeOf(x *event.Exchange, of *route, response expression.Docume
 	read := map[string]any{}
 	for name, path := range of.job.read {
 		read[name] = expression.Document{Why: "it was not read"}
-		if copied, there := x.Read[path.known(expression.NewScope(roots))]; there {
+		if copied, there := x.Read[path.known(escaped(expression.NewScope(roots)))]; there {
 			read[name] = readable(copied)
 		}
 	}
@@ -73,6 +87,7 @@ type derivation struct {
 	links    event.Links
 	response expression.Document
 	problem  string
+	unsure   bool                           // nobody knows whether what the route says was done
 	contents map[string]expression.Document // of the route's items, by id
 	bytes    int                            // of payloads
 	before   map[string]int                 // events by action and address
@@ -157,7 +172,7 @@ func (d *derivation) read(v *expression.Scope) expression.Document {
 func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
 	x, r := d.x, d.route
 	e := event.Event{
-		Time: x.Time.UTC(), Type: typ, Confirmed: x.Outcome == event.Done, PayloadError: d.problem,
+		Time: x.Time.UTC(), Type: typ, Confirmed: x.Outcome == event.Done && !d.unsure, PayloadError: d.problem,
 		Accepted: r.accepted, Gone: r.gone,
 		Request: event.Request{
 			Method: x.Intent.Method, Path: x.Intent.Path, ID: x.Intent.ID,
@@ -165,8 +180,11 @@ func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
 		},
 	}
 	r.event.fill(&e, v)
-	if x.Resolved {
+	switch {
+	case x.Resolved:
 		e.Entity.Version = x.Version
+	case r.content != nil: // it was read later: another write may have made that version
+		e.Entity.Version = 0
 	}
 	if follow(&e, d.links); x.Intent.Target != "" && e.Environment != "" { // an alias may have moved since
 		e.Alias, e.Target = e.Environment, x.Intent.Target

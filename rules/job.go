@@ -23,8 +23,11 @@ type jobConfig struct {
 	Deadline setting.Duration `yaml:"deadline"`
 	// Running and Failed are conditions on the result, a 2xx answer; 404 means
 	// that it runs. Unsure means that nobody can tell what was done.
+	// Done is one that must be true; a result that none of them is for, or that
+	// running and failed can not be asked, decides nothing.
 	Running string `yaml:"running"`
 	Failed  string `yaml:"failed"`
+	Done    string `yaml:"done"`
 	Unsure  string `yaml:"unsure"`
 	// Answer is what counts as the answer of the write then; without it, the
 	// result as it is.
@@ -35,10 +38,10 @@ type jobConfig struct {
 	// the route's own events come at once.
 	Events []routeConfig `yaml:"events"`
 
-	when, running, failed, unsure *expression.Program
-	id, answer                    template
-	poll                          pattern
-	read                          map[string]template
+	when, running, failed, done, unsure *expression.Program
+	id, answer                          template
+	poll                                pattern
+	read                                map[string]template
 }
 
 // usualDeadline is how long a job may take unless the dialect says otherwise.
@@ -53,7 +56,8 @@ func compileJob(check place, c jobConfig) *jobConfig {
 		}
 		return compile(check, key, source, jobRoots, true)
 	}
-	c.when, c.running, c.failed, c.unsure = condition("when", c.When), condition("running", c.Running), condition("failed", c.Failed), condition("unsure", c.Unsure)
+	c.when, c.running, c.failed = condition("when", c.When), condition("running", c.Running), condition("failed", c.Failed)
+	c.done, c.unsure = condition("done", c.Done), condition("unsure", c.Unsure)
 	if c.Job == "" {
 		check.Add("job", "say what the job's id is, for example ${response.data.id}")
 	}
@@ -91,6 +95,7 @@ func (r *Rules) Job(x *event.Exchange) *event.Intent {
 	params["job"] = id
 	job := *x.Intent
 	job.ID += "/job"
+	job.Unrecorded = false
 	job.Job = &event.Job{ID: id, Poll: c.poll.path(params), Until: x.Time.Add(c.Deadline.Std())}
 	return &job
 }
@@ -108,8 +113,9 @@ func (r *Rules) Result(x *event.Exchange, f event.Finding) (event.Verdict, *even
 	roots["status"], roots["response"] = f.Status, response
 	v := expression.NewScope(roots)
 	is := func(p *expression.Program) bool { return p != nil && p.Run(v).True() }
+	mute := func(p *expression.Program) bool { return p != nil && p.Run(v).State != expression.Present }
 	switch {
-	case response.JSON == nil, is(c.running):
+	case response.JSON == nil, mute(c.running), mute(c.failed), is(c.running), c.done != nil && !is(c.done) && !is(c.failed):
 		return event.Doubt, x
 	case is(c.failed):
 		return event.Rejected, x
@@ -140,7 +146,8 @@ func readable(body event.Copy) expression.Document {
 	return whole(body.Bytes)
 }
 
-// polls tells whether a request asks for the result of a job.
+// polls tells whether a request asks for the result of a job. One with a query
+// may get only a part of it.
 func (d *Dialect) polls(method, path string) bool {
 	if method != "GET" {
 		return false

@@ -329,6 +329,7 @@ func didYouMean[V any](word string, known map[string]V) string {
 // package.
 const (
 	statusOK                 = 200
+	statusAccepted           = 202
 	statusNotFound           = 404
 	statusNotImplemented     = 501
 	statusServiceUnavailable = 503

@@ -132,7 +132,7 @@ func undecided(r expression.Result) bool {
 
 // observation is the plan for a request that changes nothing.
 func (d *Dialect) observation(in *incoming, head event.Head) event.Plan {
-	if !d.observes(in.method, in.path) && !d.polls(in.method, in.path) {
+	if !d.observes(in.method, in.path) && (head.Query != "" || !d.polls(in.method, in.path)) {
 		return event.Plan{}
 	}
 	if in.headers == nil {

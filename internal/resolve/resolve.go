@@ -61,7 +61,7 @@ type Resolver struct {
 	config Config
 	tap    Tap
 	log    *slog.Logger
-	wakes  [2]chan struct{} // of the two loops of Run
+	wakes  [3]chan struct{} // of the loops of Run, by kind
 
 	mu      sync.Mutex
 	waiting []*item
@@ -74,6 +74,7 @@ type Resolver struct {
 // item is a write that is open.
 type item struct {
 	entity string
+	host   string
 	poll   string // where the result of a job is; else ""
 	bytes  int    // of its answer
 	since  time.Time
@@ -124,7 +125,7 @@ func (r *Resolver) AddOrphans(intents []event.Intent, now time.Time) {
 // Add takes over a write that is open.
 func (r *Resolver) Add(x *event.Exchange) {
 	now := time.Now()
-	it := &item{x: x, entity: x.Intent.Entity, since: now, due: now, turn: make(chan struct{}, 1)}
+	it := &item{x: x, host: x.Intent.Host, entity: x.Intent.Entity, since: now, due: now, turn: make(chan struct{}, 1)}
 	if x.Intent.Job != nil {
 		it.poll = x.Intent.Job.Poll
 	}
@@ -140,14 +141,14 @@ func (r *Resolver) Add(x *event.Exchange) {
 	it.bytes = len(x.Answer.Bytes)
 	r.held += it.bytes
 	r.waiting = append(r.waiting, it)
-	if ask && r.doubts < maxDoubts {
-		r.doubts++
+	if ask && (it.poll != "" || r.doubts < maxDoubts) {
 		it.inDoubt = true
 		it.due, _ = r.nextTime(it)
-		it.forget = time.AfterFunc(credentialsFor, it.forgetCredentials)
-	} else {
-		x.Credentials = nil
+		if it.poll == "" {
+			r.doubts++
+		}
 	}
+	it.forget = time.AfterFunc(credentialsFor, it.forgetCredentials)
 	r.wakeUp()
 }
 
@@ -176,7 +177,7 @@ func (r *Resolver) Before(ctx context.Context, entity string, with event.Credent
 	var doubts []*item
 	if r.doubts > 0 && entity != "" {
 		for _, it := range r.waiting {
-			if it.inDoubt && it.entity == entity {
+			if it.inDoubt && it.poll == "" && it.entity == entity {
 				doubts = append(doubts, it)
 			}
 		}
@@ -189,14 +190,12 @@ func (r *Resolver) Before(ctx context.Context, entity string, with event.Credent
 
 // Told is called when somebody else was told a result: result says what it means
 // for the jobs that wait for it.
-func (r *Resolver) Told(ctx context.Context, poll string, result func(*event.Exchange) (event.Verdict, *event.Exchange)) {
+func (r *Resolver) Told(ctx context.Context, host, poll string, result func(*event.Exchange) (event.Verdict, *event.Exchange)) {
 	r.mu.Lock()
 	var jobs []*item
-	if r.doubts > 0 {
-		for _, it := range r.waiting {
-			if it.inDoubt && it.poll == poll {
-				jobs = append(jobs, it)
-			}
+	for _, it := range r.waiting {
+		if it.inDoubt && it.poll == poll && it.host == host {
+			jobs = append(jobs, it)
 		}
 	}
 	r.mu.Unlock()
@@ -218,17 +217,38 @@ func (r *Resolver) ended(it *item, result func(*event.Exchange) (event.Verdict, 
 	return true
 }
 
-// Run settles what is added until ctx ends: what is in doubt in a loop of its
-// own, so that a CMS that hangs keeps nothing else waiting.
+// kind is what is to be done about an item; each has a loop of its own, so that
+// a CMS that hangs keeps nothing else waiting.
+type kind int
+
+const (
+	settles kind = iota // it is decided, and to be stored
+	doubts
+	jobs
+)
+
+// kind is what is to be done. The caller holds the resolver's mutex.
+func (it *item) kind() kind {
+	switch {
+	case !it.inDoubt:
+		return settles
+	case it.poll == "":
+		return doubts
+	default:
+		return jobs
+	}
+}
+
+// Run settles what is added until ctx ends.
 func (r *Resolver) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	for i, wake := range r.wakes {
-		loops.Go(func() { r.loop(ctx, wake, i == 1) })
+		loops.Go(func() { r.loop(ctx, wake, kind(i)) })
 	}
 	loops.Wait()
 }
 
-func (r *Resolver) loop(ctx context.Context, wake <-chan struct{}, doubts bool) {
+func (r *Resolver) loop(ctx context.Context, wake <-chan struct{}, of kind) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -238,20 +258,20 @@ func (r *Resolver) loop(ctx context.Context, wake <-chan struct{}, doubts bool) 
 		case <-wake:
 		case <-timer.C:
 		}
-		r.round(ctx, doubts)
-		if next, some := r.nextDue(doubts); some {
+		r.round(ctx, of)
+		if next, some := r.nextDue(of); some {
 			timer.Reset(time.Until(next))
 		}
 	}
 }
 
 // round handles what is due, a few at a time.
-func (r *Resolver) round(ctx context.Context, doubts bool) {
+func (r *Resolver) round(ctx context.Context, of kind) {
 	now := time.Now()
 	var due []*item
 	r.mu.Lock()
 	for _, it := range r.waiting {
-		if it.inDoubt == doubts && !it.due.After(now) {
+		if it.kind() == of && !it.due.After(now) {
 			due = append(due, it)
 		}
 	}
@@ -270,7 +290,7 @@ func (r *Resolver) round(ctx context.Context, doubts bool) {
 	}
 	close(work)
 	workers.Wait()
-	if doubts {
+	if of != settles {
 		return
 	}
 	r.mu.Lock()
@@ -291,11 +311,11 @@ func (r *Resolver) say(ctx context.Context, err error) {
 	}
 }
 
-func (r *Resolver) nextDue(doubts bool) (next time.Time, some bool) {
+func (r *Resolver) nextDue(of kind) (next time.Time, some bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, it := range r.waiting {
-		if it.inDoubt == doubts && (!some || it.due.Before(next)) {
+		if it.kind() == of && (!some || it.due.Before(next)) {
 			next, some = it.due, true
 		}
 	}
@@ -369,8 +389,12 @@ func (r *Resolver) decided(ctx context.Context, it *item) bool {
 // time, or after a job's end.
 func (r *Resolver) nextTime(it *item) (at time.Time, more bool) {
 	if job := it.x.Intent.Job; job != nil {
-		at = time.Now().Add(min(firstPoll<<min(it.asked, 10), longestPoll))
-		return at, at.Before(job.Until)
+		now := time.Now()
+		at = now.Add(min(firstPoll<<min(it.asked, 10), longestPoll))
+		if at.After(job.Until) {
+			at = job.Until
+		}
+		return at, now.Before(job.Until)
 	}
 	if it.asked == len(r.config.AskAfter) {
 		return time.Time{}, false
@@ -385,7 +409,9 @@ func (r *Resolver) decide(it *item, x *event.Exchange) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it.inDoubt, it.due = false, time.Now()
-	r.doubts--
+	if it.poll == "" {
+		r.doubts--
+	}
 }
 
 func (r *Resolver) remove(it *item) {
