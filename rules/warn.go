@@ -211,6 +211,9 @@ func (s *Subscription) warnFilter(check setting.Check, wanted []product) {
 	}
 	var found []string
 	for _, path := range paths {
+		if someSet(wanted, path) {
+			continue
+		}
 		text := unreadable(path)
 		if text == "" && len(wanted) > 0 {
 			text = hidden(path, wanted)
@@ -220,6 +223,13 @@ func (s *Subscription) warnFilter(check setting.Check, wanted []product) {
 			check.Warn("filter", "%s", text)
 		}
 	}
+}
+
+// someSet tells whether some of the events have what a path reads, a cause or a
+// locale, which few have.
+func someSet(wanted []product, path expression.Path) bool {
+	setting := map[string]string{"cause": "cause", "entity.locale": "locale"}[path.String()]
+	return setting != "" && slices.ContainsFunc(wanted, func(p product) bool { return len(p.route.event[setting]) > 0 })
 }
 
 // properties are what events have of the roots that have properties.
@@ -238,7 +248,7 @@ func unreadable(path expression.Path) string {
 	case path.Optional:
 		return ""
 	case root == "cause":
-		return "reads cause, which nothing sets in this version: the filter is false there"
+		return "reads cause, which none of these events has: the filter is false there"
 	case root == "payload" || len(path.Parts) == 0:
 		return ""
 	case known == nil:
