@@ -148,7 +148,9 @@ func (r *Resolver) Add(x *event.Exchange) {
 			r.doubts++
 		}
 	}
-	it.forget = time.AfterFunc(credentialsFor, it.forgetCredentials)
+	if len(x.Credentials) > 0 {
+		it.forget = time.AfterFunc(credentialsFor, it.forgetCredentials)
+	}
 	r.wakeUp()
 }
 

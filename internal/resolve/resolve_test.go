@@ -220,22 +220,31 @@ func TestHungCMS(t *testing.T) {
 func TestCredentialsAreForgotten(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		h := &house{askable: true, settle: func(*event.Exchange) error { return errors.New("the disk is full") }}
+		var mu sync.Mutex
+		kept := map[string]time.Duration{} // how long, by id
+		start := time.Now()
+		see := func(x *event.Exchange) {
+			mu.Lock()
+			defer mu.Unlock()
+			if x.Credentials != nil {
+				kept[x.Intent.ID] = time.Since(start).Round(time.Minute)
+			}
+		}
+		h := &house{
+			askable: true,
+			settle:  func(x *event.Exchange) error { see(x); return errors.New("the disk is full") },
+			verdict: func(x *event.Exchange) event.Verdict { see(x); return event.Doubt },
+		}
 		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
-			done, open := doubt("done", ""), doubt("open", "")
-			done.Outcome = event.Done
-			h.verdict = func(*event.Exchange) event.Verdict { return event.Doubt }
+			done, job := doubt("done", ""), doubt("job", "")
+			done.Outcome, job.Intent.Job = event.Done, &event.Job{Until: start.Add(time.Hour)}
 			r.Add(done)
-			r.Add(open)
-			synctest.Wait()
-			if done.Credentials == nil || open.Credentials == nil {
-				t.Errorf("%v, %v", done.Credentials, open.Credentials)
-			}
-			<-time.After(11 * time.Minute)
-			if done.Credentials != nil || open.Credentials != nil {
-				t.Error("the credentials of a doubt were kept")
-			}
+			r.Add(job)
+			<-time.After(30 * time.Minute)
 		})
+		if diff := cmp.Diff(map[string]time.Duration{"done": 10 * time.Minute, "job": 10 * time.Minute}, kept); diff != "" {
+			t.Error(diff)
+		}
 	})
 }
 
