@@ -133,7 +133,7 @@ func TestDeadClients(t *testing.T) {
 }
 
 // stall is how long a sync of the disk hangs in the next test.
-const stall = 6 * time.Second
+const stall = 12 * time.Second
 
 // TestStalledDisk: while the disk hangs no reply is later than the bounds,
 // before the forward and after it; every accepted write has its event.
@@ -141,7 +141,7 @@ func TestStalledDisk(t *testing.T) {
 	t.Parallel()
 	need(t, "strace")
 	a := newTapped(t, "strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", "trace=msync",
-		"-e", fmt.Sprintf("inject=msync:delay_enter=%d:when=100+700", stall.Microseconds()))
+		"-e", fmt.Sprintf("inject=msync:delay_enter=%d:when=100+1000", stall.Microseconds()))
 	var longest atomic.Int64
 	var refused atomic.Int64
 	a.write(16, func(path string) {
