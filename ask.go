@@ -79,12 +79,8 @@ func (t *tap) poll(ctx context.Context, x *event.Exchange, with event.Credential
 // told says what somebody else's result means. It is trusted only if cmstap can
 // not ask by itself: it may be about a part, or another tenant's.
 func (t *tap) told(ctx context.Context, job *event.Exchange, finding event.Finding) (event.Verdict, *event.Exchange) {
-	with := job.Credentials
-	if len(with) == 0 {
-		with = t.token
-	}
-	if len(with) > 0 {
-		return t.poll(ctx, job, with)
+	if len(job.Credentials)+len(t.token) > 0 {
+		return t.Ask(ctx, job, job.Credentials)
 	}
 	return t.result(ctx, job, nil, finding)
 }
@@ -106,8 +102,9 @@ func (t *tap) result(ctx context.Context, x *event.Exchange, with event.Credenti
 
 // read reads the entities that the result of a job names. What the CMS refuses is
 // left out of the events; any other trouble is an error, and read again later.
+// Without credentials nothing is read.
 func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credentials) error {
-	for {
+	for len(with) > 0 {
 		wanted := t.rules.Reads(x)
 		if len(wanted) == 0 {
 			return nil
@@ -129,6 +126,7 @@ func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credential
 			}
 		}
 	}
+	return nil
 }
 
 // Reasons why an entity can not tell what became of a write.

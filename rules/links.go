@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"slices"
 	"strings"
 
 	"cmstap/event"
@@ -56,12 +57,12 @@ func compileLink(check place, c linkConfig) linkConfig {
 	return c
 }
 
-// covers returns the parameters of a request whose answer tells of links, nil
-// if it does not.
-func (c *linkConfig) covers(name, path string) map[string]string {
-	for _, m := range c.on {
-		if m.name == name && m.path.matches(path) {
-			return m.path.params(path)
+// covers returns what a request is whose answer tells of links, nil if it does
+// not.
+func (c *linkConfig) covers(name, path string) *method {
+	for i := range c.on {
+		if m := &c.on[i]; m.name == name && m.path.matches(path) {
+			return m
 		}
 	}
 	return nil
@@ -69,14 +70,7 @@ func (c *linkConfig) covers(name, path string) map[string]string {
 
 // observes tells whether the answer to a request may teach something.
 func (d *Dialect) observes(name, path string) bool {
-	for i := range d.links {
-		for _, m := range d.links[i].on {
-			if m.name == name && m.path.matches(path) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.links, func(c linkConfig) bool { return c.covers(name, path) != nil })
 }
 
 // Learn returns what an answer tells about aliases.
@@ -89,10 +83,11 @@ func (r *Rules) Learn(x *event.Exchange) []event.Link {
 	var found []event.Link
 	for i := range r.dialect.links {
 		c := &r.dialect.links[i]
-		params := c.covers(in.method, in.path)
-		if params == nil {
+		m := c.covers(in.method, in.path)
+		if m == nil {
 			continue
 		}
+		params := m.path.params(in.path)
 		common := expression.NewScope(map[string]any{"path": params, "header": in.headers, "query": in.query, "response": response})
 		for _, item := range c.items(common) {
 			if link, ok := c.link(common, item); ok {
