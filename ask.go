@@ -17,6 +17,45 @@ import (
 // that names.
 const jobBound = 15 * time.Second
 
+// lookBound is how long a write waits for what its entity was.
+const lookBound = time.Second
+
+// lookPause is for how long nothing is read before writes once the CMS said that
+// there are too many requests.
+const lookPause = time.Minute
+
+// lookUp reads the entity of a write that is about to be forwarded, if something
+// depends on what it was and that is not kept. It reads with the credentials of
+// the writer, once; whatever goes wrong, the write goes on.
+func (t *tap) lookUp(x *event.Exchange) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.log.Error("panic", "during", "reading an entity before it is written", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
+		}
+	}()
+	if until := t.unasked.Load(); !t.lookup || until != nil && time.Now().Before(*until) {
+		return
+	}
+	at := t.rules.Lookup(x.Intent)
+	if at == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookBound)
+	defer cancel()
+	fetched, err := t.fetch(ctx, x.Intent.Host, at, x.Credentials)
+	fields := []any{"method", x.Intent.Method, "path", x.Intent.Path, "request", x.Intent.ID}
+	if err != nil {
+		t.log.Debug("looked", append(fields, "error", err)...)
+		return
+	}
+	t.log.Debug("looked", append(fields, "status", fetched.Status)...)
+	if fetched.Status == http.StatusTooManyRequests {
+		until := time.Now().Add(lookPause)
+		t.unasked.Store(&until)
+	}
+	x.Before = &event.Finding{Status: fetched.Status, Entity: fetched.Body}
+}
+
 // askBound is how long the CMS may take to answer a question.
 const askBound = 3 * time.Second
 

@@ -51,7 +51,7 @@ func afterJob(t *testing.T, r *rules.Rules, s story, status int, payload string,
 	if job == nil || job.Job.Poll != "/job-results/4235" {
 		t.Fatalf("%s %s becomes %+v", s.method, s.path, job)
 	}
-	if events, learned := r.Derive(x, links), r.Learn(x); len(events)+len(learned) > 0 || plan.Judge.Judge(202) != event.Accepted {
+	if events, learned := r.Derive(x, links, nil), r.Learn(x); len(events)+len(learned) > 0 || plan.Judge.Judge(202) != event.Accepted {
 		t.Errorf("%s %s: a promise makes %s and teaches %v", s.method, s.path, short(events), learned)
 	}
 	open := &event.Exchange{Intent: job}
@@ -64,7 +64,7 @@ func afterJob(t *testing.T, r *rules.Rules, s story, status int, payload string,
 		return verdict, nil
 	}
 	done.Time = at
-	return verdict, r.Derive(done, links)
+	return verdict, r.Derive(done, links, nil)
 }
 
 // resourceOf is an answer about a record, a model or something else.
@@ -464,7 +464,8 @@ func TestDatoCMSWarnings(t *testing.T) {
 		"topics: [Item.publish]":                "",
 		"topics: [sso_user.create]":             "1: topics[0]: no request makes such an event (dialect datocms); its types are build_trigger, environment, item, item_type, maintenance_mode, upload",
 		"topics: [build_trigger.deploy_failed]": "1: topics[0]: no request makes such an event (dialect datocms); the actions of build_trigger are deploy_started",
-		"{topics: [item.update], filter: payload.previous_entity.meta.status == 'draft'}": "1: filter: reads payload.previous_entity, which a payload of item.update never has: " +
+		"{topics: [item.update], filter: payload.previous_entity.meta.status == 'draft'}": "",
+		"{topics: [item.delete], filter: payload.previous_entity.meta.status == 'draft'}": "1: filter: reads payload.previous_entity, which a payload of item.delete never has: " +
 			"the filter is false there, or undecided if the CMS's answer was empty",
 	} {
 		if got := warningsOf(t, d, yaml); got != want {
