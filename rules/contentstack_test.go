@@ -180,6 +180,8 @@ func TestContentstackEvents(t *testing.T) {
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a","b"],"locales":["en-us","fr-fr"]}}`, 201, ok,
 		"Entry.publish e1", "Entry.publish e1", "Entry.publish e1", "Entry.publish e1")
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"]},"locale":"de"}`, 201, ok, "Entry.publish e1")
+	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a","b"]}}`, 201, ok, "Entry.publish e1", "Entry.publish e1")
+	check("POST /v3/assets/a1/unpublish", `{"asset":{"environments":["a","b"]}}`, 201, ok, "Asset.unpublish a1", "Asset.unpublish a1")
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"],"locales":["de"]},"scheduled_at":"2027-01-01T00:00:00.000Z"}`, 201, ok)
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"],"locales":["de"]},"scheduled_at":null}`, 201, ok, "Entry.publish e1")
 	check("POST "+entries+"/e1/publish", `{"entry":`, 201, ok, "Entry.publish e1")
@@ -421,6 +423,10 @@ func TestContentstackPayloads(t *testing.T) {
 		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"locale":"de","uid":"e1"},"environment":{"uid":"blt0123456789ab"},"locale":"de"}`, true)
 	check("POST "+entries+"/e1/publish", `{"entry":`, 201, ok,
 		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"uid":"e1"}}`, true)
+	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"]}}`, 201, ok,
+		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"uid":"e1"},"environment":{"name":"a"}}`, true)
+	check("POST "+entries+"/e1/publish?locale=de", `{"entry":{"environments":["a"]}}`, 201, ok,
+		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"locale":"de","uid":"e1"},"environment":{"name":"a"},"locale":"de"}`, true)
 	check("POST /v3/bulk/unpublish", `{"assets":[{"uid":"a1","version":3}],"environments":["production"],"locales":["de"]}`, 200, ok,
 		`asset unpublish {"action":"unpublish","asset":{"_version":3,"locale":"de","uid":"a1"},`+main+`,"environment":{"name":"production"},"locale":"de"}`, true)
 	check("POST /v3/bulk/delete", `{"entries":[{"uid":"e1","content_type":"blog","locale":"de"}]}`, 200, ok,
