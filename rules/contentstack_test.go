@@ -2,6 +2,7 @@ package rules_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -71,12 +72,34 @@ func bodyFor(path string) string {
 	return "{}"
 }
 
+// idOf is the id of what a request is about: what its body names, its path, or the
+// answer.
+func idOf(path string) string {
+	parts := strings.Split(path, "/")
+	if slices.Contains([]string{"publish", "unpublish", "workflow", "import", "deploy", "move"}, parts[len(parts)-1]) {
+		parts = parts[:len(parts)-1]
+	}
+	last := parts[len(parts)-1]
+	switch {
+	case slices.Contains(parts, "bulk"):
+		return "e"
+	case strings.HasPrefix(last, "{"):
+		return last
+	case last == "branches":
+		return "feature-x"
+	}
+	return "new"
+}
+
 // TestContentstackRoutes walks the vendor's routes: those with a channel give
-// exactly one event, of that channel, and the others none.
+// exactly one event, of that channel and of the right entity, and the others none.
 func TestContentstackRoutes(t *testing.T) {
 	t.Parallel()
 	r, table := contentstack(t, "contentstack"), channels(t)
-	var rows []routeRow
+	var rows []struct {
+		routeRow
+		Type string
+	}
 	readJSON(t, "routes-contentstack.json", &rows)
 	rowsOf, right := map[string]int{}, map[string]int{}
 	for _, row := range rows {
@@ -97,9 +120,12 @@ func TestContentstackRoutes(t *testing.T) {
 		}
 		var problems string
 		for _, status := range statuses {
-			events, _ := tell(t, r, story{method: *row.Method, path: *row.Path, headers: stack, body: bodyFor(*row.Path), status: status, answer: `{"notice":"ok"}`})
+			events, _ := tell(t, r, story{method: *row.Method, path: *row.Path, headers: stack, body: bodyFor(*row.Path), status: status, answer: fmt.Sprintf(`{"notice":"ok",%q:{"uid":"new"}}`, row.Type)})
 			var got []string
 			for _, e := range events {
+				if id := idOf(*row.Path); e.Entity.ID != id {
+					problems += fmt.Sprintf("the id is %q, want %q", e.Entity.ID, id)
+				}
 				got = append(got, table[e.Topic()])
 				if later := row.Mode != "sync"; e.Accepted != later || !e.Confirmed {
 					problems += "accepted is wrong"
