@@ -145,7 +145,11 @@ func (r *Resolver) Add(x *event.Exchange) {
 		}
 	}
 	if len(x.Credentials) > 0 {
-		it.forget = time.AfterFunc(credentialsFor, it.forgetCredentials)
+		known := time.Duration(0) // for how long
+		if !x.Time.IsZero() {
+			known = now.Sub(x.Time)
+		}
+		it.forget = time.AfterFunc(credentialsFor-known, it.forgetCredentials)
 	}
 	r.wakeUp()
 }

@@ -238,11 +238,14 @@ func TestCredentialsAreForgotten(t *testing.T) {
 		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
 			done, job := doubt("done", ""), doubt("job", "")
 			done.Outcome, job.Intent.Job = event.Done, &event.Job{Until: start.Add(time.Hour)}
+			late := doubt("late", "") // a job whose promise could not be stored for a while
+			late.Time, late.Intent.Job = start.Add(-4*time.Minute), job.Intent.Job
 			r.Add(done)
 			r.Add(job)
+			r.Add(late)
 			<-time.After(30 * time.Minute)
 		})
-		if diff := cmp.Diff(map[string]time.Duration{"done": 10 * time.Minute, "job": 10 * time.Minute}, kept); diff != "" {
+		if diff := cmp.Diff(map[string]time.Duration{"done": 10 * time.Minute, "job": 10 * time.Minute, "late": 6 * time.Minute}, kept); diff != "" {
 			t.Error(diff)
 		}
 	})
