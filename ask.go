@@ -131,7 +131,9 @@ func (t *tap) result(ctx context.Context, x *event.Exchange, with event.Credenti
 		done.Time = time.Now().UTC()
 		if err := t.read(ctx, done, with); err != nil {
 			t.log.Debug("polled", "job", x.Intent.Job.ID, "path", x.Intent.Job.Poll, "error", err)
-			return event.Doubt, x
+			if time.Now().Before(x.Intent.Job.Until) {
+				return event.Doubt, x
+			}
 		}
 	}
 	result := [...]string{event.Doubt: "running", event.Accepted: "done", event.Rejected: "failed"}[verdict]
@@ -139,10 +141,15 @@ func (t *tap) result(ctx context.Context, x *event.Exchange, with event.Credenti
 	return verdict, done
 }
 
+// maxRead bounds the bytes that are read for one result, about.
+const maxRead = 32 << 20
+
 // read reads the entities that the result of a job names. What the CMS refuses is
-// left out of the events; any other trouble is an error, and read again later.
-// Without credentials nothing is read.
+// left out of the events; any other trouble is an error, and read again later,
+// until the job's deadline: that it was done is known. Without credentials nothing
+// is read.
 func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credentials) error {
+	bytes := 0
 	for len(with) > 0 {
 		wanted := t.rules.Reads(x)
 		if len(wanted) == 0 {
@@ -152,7 +159,12 @@ func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credential
 			x.Read = map[string]event.Copy{}
 		}
 		for _, path := range wanted {
+			if bytes > maxRead {
+				x.Read[path] = event.Copy{Err: "what the result names is too large"}
+				continue
+			}
 			fetched, err := t.fetch(ctx, x.Intent.Host, path, with)
+			bytes += len(fetched.Body.Bytes)
 			switch status := fetched.Status; {
 			case err != nil:
 				return err

@@ -110,8 +110,28 @@ func datoAnswer(typ, path string) string {
 	return dataOf(resourceOf(typ, "x1", "draft"))
 }
 
+// datoID is the id of what a route is about: what its body names, its path, or the
+// answer.
+func datoID(path string) string {
+	parts := strings.Split(path, "/")
+	switch last := parts[len(parts)-1]; {
+	case slices.Contains(parts, "bulk"):
+		return "b1"
+	case parts[1] == "fields", parts[1] == "fieldsets":
+		return "MDL1"
+	case parts[1] == "maintenance-mode":
+		return "maintenance_mode"
+	case last == "fork", last == "rename":
+		return "my-sandbox"
+	case len(parts) == 2, last == "duplicate", last == "restore":
+		return "x1"
+	}
+	return parts[2]
+}
+
 // TestDatoCMSRoutes walks the vendor's routes: those with a topic give exactly
-// one event, of that topic, jobs with their result, and the others none.
+// one event, of that topic and the right entity, jobs with their result, and the
+// others none.
 func TestDatoCMSRoutes(t *testing.T) {
 	t.Parallel()
 	r := datocms(t)
@@ -150,7 +170,7 @@ func TestDatoCMSRoutes(t *testing.T) {
 		named := true
 		for _, e := range events {
 			got = append(got, e.Topic())
-			named = named && e.Confirmed && e.Entity.ID != ""
+			named = named && e.Confirmed && e.Entity.ID == datoID(*row.Path)
 		}
 		if diff := cmp.Diff(want, got); diff != "" || !named {
 			t.Errorf("%s %s: %s %+v", s.method, s.path, diff, events)
@@ -203,15 +223,17 @@ func TestDatoCMSEvents(t *testing.T) {
 	check("POST /items", 201, record("draft"), "item.create a")
 	check("POST /items", 200, record("published"), "item.create a", "item.publish a")
 	check("POST /items", 422, `{"data":[]}`)
-	check("POST /items", 0, "", "item.create  ?")
+	check("POST /items", 0, "", "item.create  ?", "item.publish  ?") // nobody knows whether it has drafts
+	check("POST /items", 200, `<html>`, "item.create ", "item.publish ")
+	check("POST /items", 200, `{}`, "item.create ")
 	check("PUT /items/a", 200, record("draft"), "item.update a")
 	check("PUT /items/a", 200, record("updated"), "item.update a")
 	check("PUT /items/a", 200, record("published"), "item.update a", "item.publish a")
-	check("PUT /items/a", 0, "", "item.update a ?")
+	check("PUT /items/a", 0, "", "item.update a ?", "item.publish a ?")
 	check("PUT /items/a/publish", 200, record("updated"), "item.publish a")
 	check("PUT /items/a/publish", 422, `{"data":[]}`)
 	check("DELETE /items/a", 200, record("published"), "item.unpublish a", "item.delete a")
-	check("DELETE /items/a", 0, "", "item.delete a ?")
+	check("DELETE /items/a", 0, "", "item.unpublish a ?", "item.delete a ?")
 	check("POST /items/validate", 204, "")
 	check("POST /items/a/validate", 204, "")
 	check("PUT /fields/f", 200, dataOf(resourceOf("field", "f", "")), "item_type.update MDL1")
@@ -246,6 +268,9 @@ func TestDatoCMSJobs(t *testing.T) {
 	check("POST /items/bulk/publish", three, 200, counts(3, 0), "item.publish a", "item.publish b", "item.publish c")
 	check("POST /items/bulk/publish", three, 200, counts(2, 1), "item.publish a ?", "item.publish b ?", "item.publish c ?")
 	check("POST /items/bulk/publish", three, 200, counts(0, 3))
+	check("POST /items/bulk/publish", bulk("items", "a"), 200, counts(0, 0), "item.publish a ?")
+	check("POST /items/bulk/publish", bulk("items", "a"), 200, `null`, "item.publish a ?")
+	check("POST /items/bulk/publish", bulk("items", "a"), 200, `{"data":[]}`, "item.publish a ?")
 	check("POST /items/bulk/publish", three, 422, `{"data":[]}`)
 	check("POST /items/bulk/publish", `{"data":`, 200, counts(1, 0), "item.publish ")
 	check("POST /items/bulk/unpublish", three, 200, counts(3, 0), "item.unpublish a", "item.unpublish b", "item.unpublish c")
@@ -259,6 +284,7 @@ func TestDatoCMSJobs(t *testing.T) {
 	check("DELETE /items/a", "", 200, dataOf(resourceOf("item", "a", "draft")), "item.delete a")
 	check("DELETE /items/a", "", 200, dataOf(resourceOf("item", "a", "published")), "item.unpublish a", "item.delete a")
 	check("DELETE /items/a", "", 200, dataOf(resourceOf("item", "a", "updated")), "item.unpublish a", "item.delete a")
+	check("DELETE /items/a", "", 200, `null`, "item.delete a")
 	check("DELETE /items/a", "", 422, `{"data":[]}`)
 	check("POST /versions/v/restore", "", 200, dataOf(resourceOf("item", "a", "draft"), resourceOf("item_version", "w", "")), "item.update a")
 	check("PUT /items/a", "", 200, dataOf(resourceOf("item", "a", "published")), "item.update a", "item.publish a") // any write may be one

@@ -190,6 +190,12 @@ func TestBulkAction(t *testing.T) {
 	}
 	check("/bulk_actions/publish", v1, `{"sys":{"status":"failed"}}`, "/bulk_actions/actions/J1",
 		"BulkAction.execute J1 ?", "Entry.publish a ?", "Entry.publish c ?", "Asset.publish b ?")
+	for _, errors := range []string{`[]`, `[{"name":"BadRequest"}]`, `[{"entity":{"sys":{"linkType":"Entry","id":"a"}}},{"name":"BadRequest"}]`, `"many"`} {
+		check("/bulk_actions/publish", v1, `{"sys":{"status":"failed"},"error":{"details":{"errors":`+errors+`}}}`, "/bulk_actions/actions/J1",
+			"BulkAction.execute J1 ?", "Entry.publish a ?", "Entry.publish c ?", "Asset.publish b ?") // nobody knows which of them failed
+	}
+	check("/bulk_actions/publish", `{"entities":`, succeeded, "/bulk_actions/actions/J1", "BulkAction.execute J1", "Entry.publish ", "Asset.publish ")
+	check("/bulk_actions/validate", `{"entities":`, succeeded, "/bulk_actions/actions/J1", "BulkAction.execute J1")
 	check("/bulk_actions/unpublish", strings.ReplaceAll(v1, `"id":"b"`, `"id":"a"`), failed, "/bulk_actions/actions/J1", "BulkAction.execute J1", "Entry.unpublish c", "Asset.unpublish a")
 	check("/bulk_actions/publish", v1, `{"sys":{"status":"canceled"}}`, "/bulk_actions/actions/J1")
 	v2 := `{"action":"publish","entities":[{"entity":{"sys":{"type":"Link","linkType":"Entry","id":"a"}},"add":{}}]}`
