@@ -77,20 +77,20 @@ func (c *fieldCMS) answer(r *http.Request) (int, []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p, there := c.posts[id]
-	switch {
-	case r.Method == http.MethodGet:
+	switch r.Method {
+	case http.MethodGet:
 		if c.reads = append(c.reads, r.URL.Path+" "+r.Header.Get("Authorization")); c.refuse != 0 {
 			return c.refuse, []byte(`{}`)
 		}
-		fallthrough
-	case r.Method == http.MethodDelete:
 		if !there {
 			return http.StatusNotFound, []byte(`{}`)
 		}
-		if r.Method == http.MethodDelete {
-			delete(c.posts, id)
-			return http.StatusNoContent, nil
+	case http.MethodDelete:
+		if !there {
+			return http.StatusNotFound, []byte(`{}`)
 		}
+		delete(c.posts, id)
+		return http.StatusNoContent, nil
 	default:
 		_ = json.Unmarshal(body, &p)
 		p.ID = id
@@ -263,7 +263,7 @@ func TestTwoWriters(t *testing.T) {
 	transitions := map[string]int{}
 	for _, call := range received(t, receiver, 2*writes) {
 		var got post
-		if err := json.Unmarshal([]byte(call.Body), &got); err != nil {
+		if err := json.Unmarshal(call.Body, &got); err != nil {
 			t.Fatal(err)
 		}
 		topic := call.Header.Get("X-Topic")

@@ -224,7 +224,7 @@ webhooks:
 `, "--listen", "127.0.0.1:0", "--data", folder+"/data")
 	want := `cmstap development, FILE: run would accept it
 proxy      127.0.0.1:0 -> https://api.contentful.com
-dialect    contentful: 90 topics
+dialect    contentful: 91 topics
 durability required; sync true
 outbox     FOLDER/data: at most 4GiB and 10000 open writes; keeps what was delivered for 7d, what failed for 30d
 recovery   with a token
