@@ -4,9 +4,13 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"cmstap/event"
 )
 
 // Whatever a client sends, the CMS gets only requests with one strict reading,
@@ -67,4 +71,66 @@ func countAnswers(t *testing.T, got string) (n int64) {
 			n++
 		}
 	}
+}
+
+// Whatever the CMS answers, the client gets one valid answer at most, that of a
+// write counts as done only if it is whole, and nothing panics.
+func FuzzAnswer(f *testing.F) {
+	for _, seed := range []string{
+		okAnswer, "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + okAnswer,
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nX: y\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+		"HTTP/1.0 200 OK\r\nConnection: close, X\r\nX: 1\r\n\r\nabc", "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\nabc",
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nabc",
+		"HTTP/1.1 200 OK\nContent-Length: 3\n\nabc", "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nabc",
+		"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n",
+	} {
+		f.Add([]byte(seed), false)
+		f.Add([]byte(seed), true)
+	}
+	var answer atomic.Pointer[[]byte]
+	c := newCMS(f, func(c *cms, conn net.Conn, r *bufio.Reader) {
+		if _, whole := c.read(r); whole {
+			_, _ = conn.Write(*answer.Load())
+		}
+	})
+	h := newHouse(f, c.addr)
+	f.Fuzz(func(t *testing.T, raw []byte, write bool) {
+		answer.Store(&raw)
+		path, start, h := "/", time.Now(), *h
+		if write {
+			path = "/w"
+		}
+		h.TB = t
+		got := h.talk("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
+		reader := bufio.NewReader(strings.NewReader(got))
+		first, err := readRequest(reader)
+		for err == nil && strings.HasPrefix(first.line, "HTTP/1.1 1") {
+			first, err = readRequest(reader)
+		}
+		_, rest := reader.ReadByte()
+		if !strings.HasPrefix(first.line, "HTTP/1.1 ") || err == nil && rest == nil && !hasNoBody(first.line) {
+			t.Errorf("%q became %q", raw, got)
+		}
+		if write {
+			if x := h.outcome(); x.Outcome == event.Done && err != nil && len(first.field("Content-Length"))+len(first.field("Transfer-Encoding")) > 0 && !hasNoBody(first.line) {
+				t.Errorf("%q was done, and became %q: %v", raw, got, err)
+			}
+		}
+		select {
+		case <-c.got:
+		default:
+		}
+		if log := h.log.Take(); strings.Contains(log, "msg=panic") {
+			t.Error(log)
+		}
+		if time.Since(start) > patience/2 {
+			t.Errorf("took %s: somebody waits for what does not come", time.Since(start))
+		}
+	})
+}
+
+// hasNoBody tells whether an answer has no body, whatever its head says.
+func hasNoBody(line string) bool {
+	return strings.HasPrefix(line, "HTTP/1.1 204") || strings.HasPrefix(line, "HTTP/1.1 304")
 }
