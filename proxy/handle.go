@@ -162,7 +162,7 @@ func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, x *event.Ex
 		p.fail(ctx, t)
 		return
 	}
-	x.Status = t.answer.StatusCode()
+	x.Status, x.Location = t.answer.StatusCode(), headerOf(t.answer, "Location")
 	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
 	conclude := func(copied *boundedCopy, broke error) { p.conclude(x, judge, copied, coding, broke) }
 	if t.body == nil {
@@ -183,6 +183,16 @@ func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, x *event.Ex
 	}
 	p.replyHeader(ctx, t)
 	p.replyStream(ctx, t, newHeldBody(start, t.body, hold, conclude))
+}
+
+// headerOf returns a header of an answer, whose names are as the CMS wrote them.
+func headerOf(answer *fasthttp.Response, name string) string {
+	for key, value := range answer.Header.All() {
+		if strings.EqualFold(string(key), name) {
+			return string(value)
+		}
+	}
+	return ""
 }
 
 // conclude judges a write's answer and hands it to the tap, whatever happens.

@@ -29,8 +29,11 @@ func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
 	if of == nil {
 		return nil
 	}
+	if x = r.unwrap(x, of); x == nil {
+		return nil
+	}
 	d := &derivation{dialect: r.dialect, x: x, links: links, before: map[string]int{}}
-	d.response, d.problem = answerOf(x)
+	d.response, d.problem = of.answerOf(x)
 	common := r.scopeOf(x, of, d.response)
 	switch {
 	case x.Intent.Job != nil && of.job == nil: // the dialect does not know such a job any more
@@ -64,6 +67,7 @@ func (d *derivation) addAll(common *expression.Scope, routes ...*route) {
 func (r *Rules) scopeOf(x *event.Exchange, of *route, response expression.Document) *expression.Scope {
 	roots := r.dialect.rootsOf(x.Intent, of)
 	roots["status"], roots["response"] = statusOf(x), response
+	addLocation(roots, x)
 	roots["before"] = expression.Document{Why: "the state before is not known"}
 	if of.job == nil || len(of.job.read) == 0 {
 		return expression.NewScope(roots)
@@ -215,6 +219,7 @@ func (d *derivation) finish(e event.Event, action string, v *expression.Scope, i
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "target": e.Target, "cause": e.Cause})
 	v = v.With(roots)
 	d.fillPayload(&e, v, item)
+	e.Payload = without(e.Payload, d.dialect.without)
 	e.Native = d.dialect.Native.fill(v)
 	d.events = append(d.events, e)
 }

@@ -52,6 +52,8 @@ type routeConfig struct {
 	Payload string            `yaml:"payload"`
 	// Content says how the entities of a job's result are read.
 	Content contentConfig `yaml:"content"`
+	// Format is what the answer is: json, text or event-stream.
+	Format string `yaml:"format"`
 	// Accepted says that the answer only promises.
 	Accepted bool `yaml:"accepted"`
 	// Check names how a doubt is settled; without one, doubts stay.
@@ -94,6 +96,7 @@ type route struct {
 	job     *jobConfig
 	after   []*route // what the result of the job means; none: the same
 
+	format         string
 	accepted, gone bool
 }
 
@@ -125,6 +128,7 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 		r.when = compile(check, "when", c.When, requestRoots, true)
 	}
 	r.pass, r.accepted, r.gone = c.Pass, c.Accepted, c.Gone
+	r.format = checkFormat(check, c.Format)
 	r.success, r.final = usualSuccess, compileStatuses(check, "final", c.Final)
 	if len(c.Success) > 0 {
 		r.success = compileStatuses(check, "success", c.Success)
