@@ -52,7 +52,7 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 	}
 	a.tap = &tap{
 		rules: rules.New(c.dialect, subscribers), outbox: a.outbox, log: log,
-		bestEffort: c.Proxy.Durability == "best_effort",
+		bestEffort: c.Proxy.Durability == "best_effort", lookup: c.Lookup != "off",
 	}
 	a.tap.token = a.tap.rules.Credentials(c.Recovery.Token.Reveal())
 	a.resolver = resolve.New(c.Recovery, a.tap, log)

@@ -17,6 +17,45 @@ import (
 // that names.
 const jobBound = 15 * time.Second
 
+// lookBound is how long a write waits for what its entity was.
+const lookBound = time.Second
+
+// lookPause is for how long nothing is read before writes once the CMS said that
+// there are too many requests.
+const lookPause = time.Minute
+
+// lookUp reads the entity of a write that is about to be forwarded, if something
+// depends on what it was and that is not kept. It reads with the credentials of
+// the writer, once; whatever goes wrong, the write goes on.
+func (t *tap) lookUp(x *event.Exchange) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.log.Error("panic", "during", "reading an entity before it is written", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
+		}
+	}()
+	if until := t.unasked.Load(); !t.lookup || until != nil && time.Now().Before(*until) {
+		return
+	}
+	at := t.rules.Lookup(x.Intent)
+	if at == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookBound)
+	defer cancel()
+	fetched, err := t.fetch(ctx, x.Intent.Host, at, x.Credentials)
+	fields := []any{"method", x.Intent.Method, "path", x.Intent.Path, "request", x.Intent.ID}
+	if err != nil {
+		t.log.Debug("looked", append(fields, "error", err)...)
+		return
+	}
+	t.log.Debug("looked", append(fields, "status", fetched.Status)...)
+	if fetched.Status == http.StatusTooManyRequests {
+		until := time.Now().Add(lookPause)
+		t.unasked.Store(&until)
+	}
+	x.Before = &event.Finding{Status: fetched.Status, Entity: fetched.Body}
+}
+
 // askBound is how long the CMS may take to answer a question.
 const askBound = 3 * time.Second
 
@@ -92,7 +131,9 @@ func (t *tap) result(ctx context.Context, x *event.Exchange, with event.Credenti
 		done.Time = time.Now().UTC()
 		if err := t.read(ctx, done, with); err != nil {
 			t.log.Debug("polled", "job", x.Intent.Job.ID, "path", x.Intent.Job.Poll, "error", err)
-			return event.Doubt, x
+			if time.Now().Before(x.Intent.Job.Until) {
+				return event.Doubt, x
+			}
 		}
 	}
 	result := [...]string{event.Doubt: "running", event.Accepted: "done", event.Rejected: "failed"}[verdict]
@@ -100,10 +141,15 @@ func (t *tap) result(ctx context.Context, x *event.Exchange, with event.Credenti
 	return verdict, done
 }
 
+// maxRead bounds the bytes that are read for one result, about.
+const maxRead = 32 << 20
+
 // read reads the entities that the result of a job names. What the CMS refuses is
-// left out of the events; any other trouble is an error, and read again later.
-// Without credentials nothing is read.
+// left out of the events; any other trouble is an error, and read again later,
+// until the job's deadline: that it was done is known. Without credentials nothing
+// is read.
 func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credentials) error {
+	bytes := 0
 	for len(with) > 0 {
 		wanted := t.rules.Reads(x)
 		if len(wanted) == 0 {
@@ -113,7 +159,12 @@ func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credential
 			x.Read = map[string]event.Copy{}
 		}
 		for _, path := range wanted {
+			if bytes > maxRead {
+				x.Read[path] = event.Copy{Err: "what the result names is too large"}
+				continue
+			}
 			fetched, err := t.fetch(ctx, x.Intent.Host, path, with)
+			bytes += len(fetched.Body.Bytes)
 			switch status := fetched.Status; {
 			case err != nil:
 				return err

@@ -23,10 +23,13 @@ type Config struct {
 	Outbox   outbox.Config  `yaml:"outbox"`
 	// Aliases tells what environment aliases lead to, by space and alias, until
 	// the CMS's answers tell otherwise.
-	Aliases  map[string]map[string]string `yaml:"aliases"`
-	Webhooks []Webhook                    `yaml:"webhooks"`
-	Admin    admin.Config                 `yaml:"admin"`
-	Log      LogConfig                    `yaml:"log"`
+	Aliases map[string]map[string]string `yaml:"aliases"`
+	// Lookup is whether an entity is read before it is written, where something
+	// depends on what it was and that is not kept: needed or off.
+	Lookup   string       `yaml:"lookup"`
+	Webhooks []Webhook    `yaml:"webhooks"`
+	Admin    admin.Config `yaml:"admin"`
+	Log      LogConfig    `yaml:"log"`
 
 	dialect  *rules.Dialect
 	warnings setting.Problems // what is allowed, but hardly meant
@@ -52,7 +55,7 @@ const maxWebhooks = 1000
 func defaultConfig() *Config {
 	return &Config{
 		Proxy: proxy.DefaultConfig(), Recovery: resolve.DefaultConfig(), Outbox: outbox.DefaultConfig(), Admin: admin.DefaultConfig(),
-		Log: LogConfig{Format: "text", Level: "info"},
+		Lookup: "needed", Log: LogConfig{Format: "text", Level: "info"},
 	}
 }
 
@@ -105,6 +108,9 @@ func (c *Config) validate(check setting.Check) {
 	c.Admin.Validate(check.In("admin"))
 	if sameListener(c.Proxy.Listen, c.Admin.Listen) {
 		check.Add("admin.listen", "the port is that of proxy.listen; give it another one")
+	}
+	if c.Lookup != "needed" && c.Lookup != "off" {
+		check.Add("lookup", "must be needed or off")
 	}
 	c.Log.validate(check.In("log"))
 	check.File("proxy.dialect", c.Proxy.Dialect)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,6 +24,7 @@ type explainCommand struct {
 	Request    string   `placeholder:"FILE" help:"The body of the request."`
 	Status     int      `default:"-1" help:"The status of the answer; 0 if there was none. Without it, a success."`
 	Response   string   `placeholder:"FILE" help:"The body of the answer. Without it, what only the answer tells is unknown."`
+	Before     string   `placeholder:"FILE" help:"What the entity was, in the form of its events' payload; null if there was none. Without it, it is unknown."`
 	JSON       bool     `help:"Print JSON."`
 }
 
@@ -107,10 +109,35 @@ func (c *explainCommand) explanation(r *rules.Rules, links event.Links) (*explan
 	if plan.Class != event.Write || x.Outcome == event.Refused {
 		return e, nil
 	}
-	for _, one := range r.Derive(x, links) {
+	states, err := c.states(r, x, links)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range r.Derive(x, links, states) {
 		e.Events = append(e.Events, explainedEvent{one, one.Payload, r.Explain(&one, links)})
 	}
 	return e, nil
+}
+
+// states are what is said to be known of the entities.
+func (c *explainCommand) states(r *rules.Rules, x *event.Exchange, links event.Links) (map[string]event.State, error) {
+	before, err := copyOf(c.Before)
+	if c.Before == "" || err != nil {
+		return nil, err
+	}
+	if !json.Valid(before.Bytes) {
+		return nil, fmt.Errorf("what is in %s is not JSON; --before wants a payload, or null", c.Before)
+	}
+	state := event.State{Payload: before.Bytes}
+	if string(bytes.TrimSpace(before.Bytes)) == "null" {
+		state = event.State{Gone: true}
+	}
+	states := map[string]event.State{}
+	keys, _ := r.Recall(x, links)
+	for _, key := range keys {
+		states[key] = state
+	}
+	return states, nil
 }
 
 // answer is the body of the answer, as far as it is known.

@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"cmstap/event"
 	"cmstap/internal/demo"
+	"cmstap/proxy"
+	"cmstap/rules"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -35,6 +38,10 @@ func (p *promises) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		result, known := p.results[r.URL.Path]
 		if !known {
 			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		if result == "503" {
+			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = w.Write([]byte(result))
@@ -82,6 +89,7 @@ jobs:
   publish:
     job: ${response.data.id}
     poll: /results/{job}
+    deadline: DEADLINE
     events:
       - each: body.ids
         event: { id: "${item}" }
@@ -110,7 +118,7 @@ func newJobs(t *testing.T, deadline, settings string) *jobs {
 	}
 	j := &jobs{promises: &promises{results: map[string]string{}}, receiver: demo.NewReceiver(demo.ReceiverOptions{}), program: program}
 	dialect := filepath.Join(t.TempDir(), "promises.yaml")
-	if err := os.WriteFile(dialect, []byte(strings.Replace(promised, "DEADLINE", deadline, 1)), 0o600); err != nil {
+	if err := os.WriteFile(dialect, []byte(strings.ReplaceAll(promised, "DEADLINE", deadline)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	j.config = fmt.Sprintf("proxy: { listen: '127.0.0.1:0', upstream: %q, dialect: %q }\noutbox: { path: %q }\nadmin: { listen: '' }\n"+
@@ -192,6 +200,20 @@ func TestJobIsRead(t *testing.T) {
 	j.delivered(t, `{"data":{"type":"job","id":"1"}}`, `{"id":"a","n":1}`, `{"id":"gone"}`, `{"id":"b","n":2}`)
 }
 
+// TestJobCanNotBeRead: what a result names can not be read until the deadline. That
+// it was done is known all the same.
+func TestJobCanNotBeRead(t *testing.T) {
+	t.Parallel()
+	j := newJobs(t, "2s", "")
+	j.results["/items"] = "503"
+	status, _, err := ask("POST", "http://"+j.process.proxy+"/items/publish", `{"ids":["a"]}`, map[string]string{"Authorization": "Bearer writer"})
+	if status != http.StatusAccepted {
+		t.Fatal(status, err)
+	}
+	j.end(1, 200, "")
+	j.delivered(t, `{"data":{"type":"job","id":"1"}}`, `{"id":"a"}`)
+}
+
 // TestJobSurvives: a kill between promise and result; the token asks on.
 func TestJobSurvives(t *testing.T) {
 	t.Parallel()
@@ -216,4 +238,29 @@ func TestJobIsGivenUp(t *testing.T) {
 	j.end(1, 200, "a")
 	j.process = start(t, j.program, j.config)
 	j.delivered(t, `{"id":"a"}?`)
+}
+
+// TestJobReadsSoMuch: what is read for one result is bounded, whatever it names.
+func TestJobReadsSoMuch(t *testing.T) {
+	t.Parallel()
+	d, err := rules.ParseDialect("promises.yaml", []byte(strings.ReplaceAll(promised, "DEADLINE", "1h")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for i := range 1500 {
+		ids = append(ids, fmt.Sprintf("%q", fmt.Sprint(i)))
+	}
+	reads := 0
+	large := []byte(`{"items":[{"id":"0","x":"` + strings.Repeat("x", 4_000_000) + `"}]}`)
+	tap := &tap{rules: rules.New(d, nil), fetch: func(context.Context, string, string, map[string]string) (proxy.Fetched, error) {
+		reads++
+		return proxy.Fetched{Status: http.StatusOK, Body: event.Copy{Bytes: large}}, nil
+	}}
+	plan := tap.rules.Identify(event.Head{Method: "POST", Path: "/items/publish", Headers: http.Header{}}, event.Copy{Bytes: []byte(`{"ids":[` + strings.Join(ids, ",") + `]}`)}, nil)
+	plan.Intent.Job = &event.Job{ID: "1"}
+	x := &event.Exchange{Intent: plan.Intent, Outcome: event.Done, Status: http.StatusOK, Answer: event.Copy{Bytes: []byte(`{"status":200}`)}}
+	if err := tap.read(t.Context(), x, event.Credentials{"Authorization": "x"}); err != nil || reads != 9 || len(x.Read) != 15 {
+		t.Errorf("%v, %d of %d read", err, reads, len(x.Read))
+	}
 }

@@ -101,12 +101,13 @@ func (j *jobCrash) promise(r *http.Request) *trialJob {
 		return job
 	case strings.HasSuffix(r.URL.Path, "/duplicate"):
 		item["id"] = "copy-of-" + id
-		job.events, job.doubt = []about{{"item.create", "copy-of-" + id}}, []about{{"item.create", ""}}
+		job.events, job.doubt = []about{{"item.create", "copy-of-" + id}}, []about{{"item.create", ""}, {"item.publish", ""}}
 	case r.Method == http.MethodDelete:
 		item["meta"] = map[string]any{"status": "published"}
-		job.events, job.doubt = []about{{"item.unpublish", id}, {"item.delete", id}}, []about{{"item.delete", id}}
+		job.events = []about{{"item.unpublish", id}, {"item.delete", id}}
+		job.doubt = job.events
 	default:
-		job.events, job.doubt = []about{{"item.update", id}}, []about{{"item.update", id}}
+		job.events, job.doubt = []about{{"item.update", id}}, []about{{"item.update", id}, {"item.publish", id}}
 	}
 	if job.payload = data(item); j.random.below(4) == 0 {
 		job.status, job.payload, job.events = http.StatusUnprocessableEntity, data([]any{}), nil

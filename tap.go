@@ -8,6 +8,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cmstap/event"
@@ -36,7 +37,10 @@ type tap struct {
 	token      event.Credentials // what recovery.token stands for
 	log        *slog.Logger
 	bestEffort bool
+	lookup     bool // entities may be read before they are written
 	underWay   underWay
+	turns      turns
+	unasked    atomic.Pointer[time.Time] // until when nothing is read before a write
 }
 
 // Classify implements proxy.Tap.
@@ -60,6 +64,7 @@ func (t *tap) Begin(x *event.Exchange) error {
 	defer cancel()
 	t.underWay.enter(intent)
 	if err = t.outbox.Begin(ctx, intent); err == nil {
+		t.lookUp(x)
 		return nil
 	}
 	if t.bestEffort {
@@ -152,8 +157,18 @@ func (t *tap) gap(intent *event.Intent, err error, hint string) {
 // ends its intent.
 func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	links := t.outbox.Links()
+	keys, content := t.keys(x, links)
+	end, err := t.turns.take(ctx, keys)
+	if err != nil {
+		return err
+	}
+	defer end()
+	states, err := t.outbox.Recall(ctx, keys, content)
+	if err != nil {
+		return err
+	}
 	var captured []event.Captured
-	for _, e := range t.derive(x, links) {
+	for _, e := range t.derive(x, links, states) {
 		captured = append(captured, t.match(e, links))
 	}
 	job := t.rules.Job(x)
@@ -174,18 +189,29 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	return nil
 }
 
+// keys are those of the entities that an exchange is about, and whether anybody
+// asks what they were.
+func (t *tap) keys(x *event.Exchange, links event.Links) (keys []string, content bool) {
+	defer func() {
+		if recover() != nil { // derive says so
+			keys, content = nil, false
+		}
+	}()
+	return t.rules.Recall(x, links)
+}
+
 // derive makes the events of an exchange. If the answer brings the rules down,
 // the request's head alone must do.
-func (t *tap) derive(x *event.Exchange, links event.Links) (events []event.Event) {
+func (t *tap) derive(x *event.Exchange, links event.Links, states map[string]event.State) (events []event.Event) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			t.log.Error("panic", "during", "deriving an event", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
 			without := *x
 			without.Answer = event.Copy{Err: "a fault in cmstap; see its log"}
-			events = t.rules.Derive(&without, links)
+			events = t.rules.Derive(&without, links, states)
 		}
 	}()
-	return t.rules.Derive(x, links)
+	return t.rules.Derive(x, links, states)
 }
 
 // match asks the webhooks which of them want an event.
@@ -214,6 +240,12 @@ func (t *tap) report(c *event.Captured) {
 	fields := []any{"event", e.ID, "topic", e.Topic(), "entity", e.Entity.ID, "environment", e.Environment, "webhooks", strings.Join(webhooks, ",")}
 	if e.Accepted {
 		fields = append(fields, "accepted", true)
+	}
+	if e.Late {
+		fields = append(fields, "late", true)
+	}
+	if e.BeforeUnseen != "" {
+		fields = append(fields, "before", "unknown")
 	}
 	if e.PayloadError != "" {
 		fields = append(fields, "payload_error", e.PayloadError)

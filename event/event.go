@@ -46,8 +46,7 @@ type Event struct {
 	// Accepted is true if the CMS only took the request: it does the work later,
 	// and nobody learns whether it did.
 	Accepted bool `json:"accepted,omitempty"`
-	// Late is true if a newer version of the entity was seen before; the
-	// outbox sets it.
+	// Late is true if a newer version of the entity was seen before.
 	Late bool `json:"late,omitempty"`
 	// Gone is true if the entity is no more; another one may get its id, and
 	// its versions start anew.
@@ -60,6 +59,21 @@ type Event struct {
 	// entity ("no answer was seen"); empty if it does. A filter that reads
 	// what a partial payload lacks can not be decided.
 	Partial string `json:"partial,omitempty"`
+	// Gaps are the dotted paths that Payload lacks because they would tell what
+	// the entity was before, and that is not known.
+	Gaps []string `json:"-"`
+	// Shows says what the event tells of the entity as it is now.
+	Shows Shows `json:"shows,omitempty"`
+	// Before is the payload of the entity's last event that showed it: what it
+	// was before. It is null if it is known that there was none, and empty if it
+	// is not known; BeforeUnseen says why then. The outbox does not store it.
+	Before       json.RawMessage `json:"-"`
+	BeforeUnseen string          `json:"before_unseen,omitempty"`
+	// Changes are the dotted paths of what differs between Before and the
+	// entity as it is now, sorted; ChangesUnseen says why they are not known.
+	// They are made only if somebody asks for them.
+	Changes       []string `json:"changes,omitempty"`
+	ChangesUnseen string   `json:"changes_unseen,omitempty"`
 	// PayloadError says why the CMS's answer could not be used; the event
 	// then has the identity that the request's head gave.
 	PayloadError string `json:"payload_error,omitempty"`
@@ -68,6 +82,16 @@ type Event struct {
 	Request Request `json:"request"`
 	Cause   string  `json:"cause,omitempty"` // bulk, release, schedule
 }
+
+// Shows says what an event tells of its entity as it is now.
+type Shows uint8
+
+// What an event may tell.
+const (
+	ShowsNothing Shows = iota // nobody knows it any more
+	ShowsAll                  // the payload is all of it
+	ShowsSame                 // it is what it was, but for its version
+)
 
 // Entity is the identity of what changed.
 type Entity struct {

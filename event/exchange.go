@@ -132,6 +132,8 @@ type Exchange struct {
 	Version  int64
 	// Read holds what was read besides, once a job was done, by path.
 	Read map[string]Copy
+	// Before is the entity as it was read before the forward, if it was.
+	Before *Finding
 }
 
 // Copy is a bounded copy of a body, its content coding undone.
@@ -140,7 +142,7 @@ type Copy struct {
 	Err   string // why Bytes is not the whole body, "" if it is
 }
 
-// Finding is an entity as it was read to settle a doubt.
+// Finding is an entity as cmstap read it, to settle a doubt or before a write.
 type Finding struct {
 	Status int // of the CMS's answer
 	Entity Copy
@@ -160,8 +162,31 @@ type Job struct {
 
 // Last is what is kept of an entity's events.
 type Last struct {
-	Version int64 `json:"v"` // of the last one; 0 if there is none
+	Version int64 `json:"v"` // the newest; 0 if there is none
 	Count   int64 `json:"n"` // the versions that had an event, since the first
+	// Seq is the number of the last event that said what the entity is; 0 if
+	// there is none.
+	Seq uint64 `json:"seq,omitempty"`
+	// Known is whether it is kept what the entity is, or that it is gone.
+	Known bool `json:"k,omitempty"`
+}
+
+// State is an entity as its events left it.
+type State struct {
+	Last
+	ContentType string
+	Gone        bool
+	// Payload is that of the last event that showed the entity; nil if what it
+	// is now is not known.
+	Payload json.RawMessage
+}
+
+// Newer tells whether the state is of a later version than an answer, whose
+// write began when since was the entity's last event. An older version in the
+// answer to a write that began later is no contradiction: the entity was
+// restored, or is another one of that id.
+func (s *State) Newer(version int64, since Last) bool {
+	return version > 0 && version < s.Version && s.Seq != since.Seq
 }
 
 // Credentials are headers that must not be kept on disk or shown.

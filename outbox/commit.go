@@ -355,7 +355,7 @@ func (b *batch) place(r record) {
 	seq := b.o.seq
 	stored := eventRecord{Event: r.Event, Pieces: r.Pieces, Hash: r.Hash}
 	stored.Seq = seq
-	stored.Late = b.remember(&stored.Event, seq)
+	b.remember(&r, seq)
 	for _, want := range r.Want {
 		q := b.o.hooks[want.Webhook]
 		if q == nil {

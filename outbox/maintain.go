@@ -49,7 +49,7 @@ func (o *Outbox) deleteStale(keys [][]byte) error {
 	for some := range slices.Chunk(keys, 500) {
 		err := o.submit(context.Background(), func(b *batch) {
 			b.set(metaKey("seq"), be.AppendUint64(nil, o.seq)) // numbers are never given twice
-			b.deleteAll(some)
+			b.forget(some)
 		})
 		if err != nil {
 			return err

@@ -39,20 +39,20 @@ func TestRetention(t *testing.T) {
 			t.Errorf("after %v: %s", at, diff)
 		}
 	}
-	waits := map[string]int{"e": 1, "x": 1, "p": 1, "o": 2, "h": 2, "t": 2}
+	waits := map[string]int{"e": 1, "x": 1, "p": 1, "v": 1, "o": 2, "h": 2, "t": 2}
 	with := func(more map[string]int) map[string]int {
 		all := map[string]int{}
-		for tag := range "exphotaz" {
-			name := string("exphotaz"[tag])
+		for tag := range "exphotazv" {
+			name := string("exphotazv"[tag])
 			if n := waits[name] + more[name]; n > 0 {
 				all[name] = n
 			}
 		}
 		return all
 	}
-	check(7*day-time.Second, with(map[string]int{"e": 3, "x": 3, "p": 3, "a": 9, "z": 2}))
-	check(7*day+time.Second, with(map[string]int{"e": 1, "x": 1, "p": 1, "a": 3, "z": 2}))
-	check(30*day-time.Second, with(map[string]int{"e": 1, "x": 1, "p": 1, "a": 3, "z": 2}))
+	check(7*day-time.Second, with(map[string]int{"e": 3, "x": 3, "p": 3, "a": 9, "z": 2, "v": 3}))
+	check(7*day+time.Second, with(map[string]int{"e": 1, "x": 1, "p": 1, "a": 3, "z": 2, "v": 1}))
+	check(30*day-time.Second, with(map[string]int{"e": 1, "x": 1, "p": 1, "a": 3, "z": 2, "v": 1}))
 	check(30*day+time.Second, with(map[string]int{"a": 0}))
 	check(1000*day, waits)
 	s.clock.advance(2000 * day)

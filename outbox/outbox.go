@@ -131,6 +131,7 @@ type Outbox struct {
 	open    atomic.Int64  // open intents
 	large   chan struct{} // held by the one large commit that may run
 	links   atomic.Pointer[event.Links]
+	states  states
 
 	// The committer's own.
 	seq      uint64 // the last one given
@@ -431,7 +432,9 @@ func (o *Outbox) Begin(ctx context.Context, intent *event.Intent) error {
 	stored := *intent // the committer may come to it after the caller left
 	err := o.submit(ctx, func(b *batch) {
 		b.fail(o.guard.begins()) // as the disk is now
-		stored.Last = b.stateOf(stored.Entity).Last
+		k := b.known(stored.Entity, false)
+		stored.Last = k.Last
+		b.keep(k)
 		b.openIntent(&stored)
 	})
 	if err == nil {

@@ -147,7 +147,7 @@ func TestCommitForNobodyAndForUnknownWebhooks(t *testing.T) {
 	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{stray}, "a"), nil, nil))
 	s.must(s.Commit(t.Context(), "i", wanted([]event.Event{twice, twice}, "a", "a"), nil, nil))
 	s.reopen()
-	if diff := cmp.Diff(map[string]int{"e": 3, "x": 3, "p": 3, "o": 2, "h": 2, "t": 2}, s.tags()); diff != "" {
+	if diff := cmp.Diff(map[string]int{"e": 3, "v": 3, "x": 3, "p": 3, "o": 2, "h": 2, "t": 2}, s.tags()); diff != "" {
 		t.Error(diff)
 	}
 	got, found, err := s.Event(lonely.ID)

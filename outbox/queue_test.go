@@ -101,7 +101,7 @@ func TestSettleRepeatedLate(t *testing.T) {
 		t.Errorf("handed out twice: %v", got)
 	}
 	s.settle(second, event.Delivered, time.Time{})
-	if diff := cmp.Diff(map[string]int{"e": 2, "x": 2, "p": 2, "o": 1, "h": 1, "t": 1, "a": 2}, s.tags()); diff != "" {
+	if diff := cmp.Diff(map[string]int{"e": 2, "v": 1, "x": 2, "p": 2, "o": 1, "h": 1, "t": 1, "a": 2}, s.tags()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -110,7 +110,7 @@ func TestLocation(t *testing.T) {
 		location, want string
 		outcome        event.Outcome
 	}{{"/links/12", "Link.create 12", event.Done}, {"", "Link.create ", event.Done}, {"/links/12", "Link.create  ?", event.Unknown}} {
-		events := r.Derive(&event.Exchange{Intent: plan.Intent, Outcome: x.outcome, Status: 302, Location: x.location}, nil)
+		events := r.Derive(&event.Exchange{Intent: plan.Intent, Outcome: x.outcome, Status: 302, Location: x.location}, nil, nil)
 		if got := short(events); len(got) != 1 || got[0] != x.want {
 			t.Errorf("%q: %q", x.location, got)
 		}

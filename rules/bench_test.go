@@ -61,7 +61,7 @@ func BenchmarkDerive(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				r.Derive(x, nil)
+				r.Derive(x, nil, nil)
 			}
 		})
 	}
@@ -79,7 +79,7 @@ func BenchmarkMatch(b *testing.B) {
 		}
 	}
 	r := rules.New(contentful(b), webhooks)
-	e := r.Derive(exchange(r, "PUT", "/spaces/s/environments/master/entries/x", headers{}, 200, entryAnswer), nil)[0]
+	e := r.Derive(exchange(r, "PUT", "/spaces/s/environments/master/entries/x", headers{}, 200, entryAnswer), nil, nil)[0]
 	b.ReportAllocs()
 	for b.Loop() {
 		if decisions := r.Match(&e, nil); !decisions[99].Wanted {

@@ -3,7 +3,6 @@ package rules
 import (
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"cmstap/event"
@@ -108,11 +107,11 @@ func (r *Rules) Resolve(x *event.Exchange, f event.Finding) (event.Verdict, *eve
 func (r *route) resolved(x *event.Exchange, f event.Finding, v *expression.Scope) *event.Exchange {
 	done := *x
 	done.Outcome, done.Resolved, done.Status, done.Answer = event.Done, true, 0, event.Copy{}
-	done.Version, _ = strconv.ParseInt(r.check.version.known(v), 10, 64)
+	done.Version = versionOf(r.check.version.known(v))
 	if f.Status != statusOK {
 		return &done
 	}
-	version, _ := strconv.ParseInt(r.event["version"].known(v), 10, 64)
+	version := versionOf(r.event["version"].known(v))
 	if done.Version == 0 || done.Version == version {
 		done.Version, done.Answer = version, f.Entity
 	} else {

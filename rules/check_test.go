@@ -104,12 +104,12 @@ func TestCheck(t *testing.T) {
 
 	// The entity stands for the answer only while it is that version.
 	done := check("PUT", entry, "4", known{}, 200, sys(5, earlier, later, ""), yes)
-	e := r.Derive(done, nil)[0]
+	e := r.Derive(done, nil, nil)[0]
 	if !e.Confirmed || e.Entity.Version != 5 || e.Topic() != "Entry.save" || e.Partial != "" || e.PayloadError != "" || len(e.Payload) == 0 {
 		t.Errorf("got %+v", e)
 	}
 	done = check("PUT", entry+"/published", "4", known{}, 200, sys(6, earlier, later, `,"publishedVersion":4`), yes)
-	e = r.Derive(done, nil)[0]
+	e = r.Derive(done, nil, nil)[0]
 	if !e.Confirmed || e.Entity.Version != 5 || e.Partial == "" || e.PayloadError != "" {
 		t.Errorf("got %+v", e)
 	}

@@ -2,6 +2,7 @@ package rules_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -71,12 +72,34 @@ func bodyFor(path string) string {
 	return "{}"
 }
 
+// idOf is the id of what a request is about: what its body names, its path, or the
+// answer.
+func idOf(path string) string {
+	parts := strings.Split(path, "/")
+	if slices.Contains([]string{"publish", "unpublish", "workflow", "import", "deploy", "move"}, parts[len(parts)-1]) {
+		parts = parts[:len(parts)-1]
+	}
+	last := parts[len(parts)-1]
+	switch {
+	case slices.Contains(parts, "bulk"):
+		return "e"
+	case strings.HasPrefix(last, "{"):
+		return last
+	case last == "branches":
+		return "feature-x"
+	}
+	return "new"
+}
+
 // TestContentstackRoutes walks the vendor's routes: those with a channel give
-// exactly one event, of that channel, and the others none.
+// exactly one event, of that channel and of the right entity, and the others none.
 func TestContentstackRoutes(t *testing.T) {
 	t.Parallel()
 	r, table := contentstack(t, "contentstack"), channels(t)
-	var rows []routeRow
+	var rows []struct {
+		routeRow
+		Type string
+	}
 	readJSON(t, "routes-contentstack.json", &rows)
 	rowsOf, right := map[string]int{}, map[string]int{}
 	for _, row := range rows {
@@ -97,9 +120,12 @@ func TestContentstackRoutes(t *testing.T) {
 		}
 		var problems string
 		for _, status := range statuses {
-			events, _ := tell(t, r, story{method: *row.Method, path: *row.Path, headers: stack, body: bodyFor(*row.Path), status: status, answer: `{"notice":"ok"}`})
+			events, _ := tell(t, r, story{method: *row.Method, path: *row.Path, headers: stack, body: bodyFor(*row.Path), status: status, answer: fmt.Sprintf(`{"notice":"ok",%q:{"uid":"new"}}`, row.Type)})
 			var got []string
 			for _, e := range events {
+				if id := idOf(*row.Path); e.Entity.ID != id {
+					problems += fmt.Sprintf("the id is %q, want %q", e.Entity.ID, id)
+				}
 				got = append(got, table[e.Topic()])
 				if later := row.Mode != "sync"; e.Accepted != later || !e.Confirmed {
 					problems += "accepted is wrong"
@@ -180,6 +206,8 @@ func TestContentstackEvents(t *testing.T) {
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a","b"],"locales":["en-us","fr-fr"]}}`, 201, ok,
 		"Entry.publish e1", "Entry.publish e1", "Entry.publish e1", "Entry.publish e1")
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"]},"locale":"de"}`, 201, ok, "Entry.publish e1")
+	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a","b"]}}`, 201, ok, "Entry.publish e1", "Entry.publish e1")
+	check("POST /v3/assets/a1/unpublish", `{"asset":{"environments":["a","b"]}}`, 201, ok, "Asset.unpublish a1", "Asset.unpublish a1")
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"],"locales":["de"]},"scheduled_at":"2027-01-01T00:00:00.000Z"}`, 201, ok)
 	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"],"locales":["de"]},"scheduled_at":null}`, 201, ok, "Entry.publish e1")
 	check("POST "+entries+"/e1/publish", `{"entry":`, 201, ok, "Entry.publish e1")
@@ -410,8 +438,8 @@ func TestContentstackPayloads(t *testing.T) {
 		if line := got.Module + " " + got.Event + " " + string(data); line != want || got.APIKey != "bltapikey" {
 			t.Errorf("%s:\n got %s\nwant %s", request, line, want)
 		}
-		if e := events[0]; (e.Partial != "") != partial {
-			t.Errorf("%s: partial is %q", request, e.Partial)
+		if e := events[0]; (e.Partial != "" || len(e.Gaps) > 0) != partial {
+			t.Errorf("%s: partial is %q, its gaps are %v", request, e.Partial, e.Gaps)
 		}
 	}
 	const entries, ok = "/v3/content_types/blog/entries", `{"notice":"ok"}`
@@ -421,6 +449,10 @@ func TestContentstackPayloads(t *testing.T) {
 		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"locale":"de","uid":"e1"},"environment":{"uid":"blt0123456789ab"},"locale":"de"}`, true)
 	check("POST "+entries+"/e1/publish", `{"entry":`, 201, ok,
 		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"uid":"e1"}}`, true)
+	check("POST "+entries+"/e1/publish", `{"entry":{"environments":["a"]}}`, 201, ok,
+		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"uid":"e1"},"environment":{"name":"a"}}`, true)
+	check("POST "+entries+"/e1/publish?locale=de", `{"entry":{"environments":["a"]}}`, 201, ok,
+		`entry publish {"action":"publish",`+main+`,"content_type":{"uid":"blog"},"entry":{"locale":"de","uid":"e1"},"environment":{"name":"a"},"locale":"de"}`, true)
 	check("POST /v3/bulk/unpublish", `{"assets":[{"uid":"a1","version":3}],"environments":["production"],"locales":["de"]}`, 200, ok,
 		`asset unpublish {"action":"unpublish","asset":{"_version":3,"locale":"de","uid":"a1"},`+main+`,"environment":{"name":"production"},"locale":"de"}`, true)
 	check("POST /v3/bulk/delete", `{"entries":[{"uid":"e1","content_type":"blog","locale":"de"}]}`, 200, ok,

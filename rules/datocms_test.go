@@ -51,7 +51,7 @@ func afterJob(t *testing.T, r *rules.Rules, s story, status int, payload string,
 	if job == nil || job.Job.Poll != "/job-results/4235" {
 		t.Fatalf("%s %s becomes %+v", s.method, s.path, job)
 	}
-	if events, learned := r.Derive(x, links), r.Learn(x); len(events)+len(learned) > 0 || plan.Judge.Judge(202) != event.Accepted {
+	if events, learned := r.Derive(x, links, nil), r.Learn(x); len(events)+len(learned) > 0 || plan.Judge.Judge(202) != event.Accepted {
 		t.Errorf("%s %s: a promise makes %s and teaches %v", s.method, s.path, short(events), learned)
 	}
 	open := &event.Exchange{Intent: job}
@@ -64,7 +64,7 @@ func afterJob(t *testing.T, r *rules.Rules, s story, status int, payload string,
 		return verdict, nil
 	}
 	done.Time = at
-	return verdict, r.Derive(done, links)
+	return verdict, r.Derive(done, links, nil)
 }
 
 // resourceOf is an answer about a record, a model or something else.
@@ -110,8 +110,28 @@ func datoAnswer(typ, path string) string {
 	return dataOf(resourceOf(typ, "x1", "draft"))
 }
 
+// datoID is the id of what a route is about: what its body names, its path, or the
+// answer.
+func datoID(path string) string {
+	parts := strings.Split(path, "/")
+	switch last := parts[len(parts)-1]; {
+	case slices.Contains(parts, "bulk"):
+		return "b1"
+	case parts[1] == "fields", parts[1] == "fieldsets":
+		return "MDL1"
+	case parts[1] == "maintenance-mode":
+		return "maintenance_mode"
+	case last == "fork", last == "rename":
+		return "my-sandbox"
+	case len(parts) == 2, last == "duplicate", last == "restore":
+		return "x1"
+	}
+	return parts[2]
+}
+
 // TestDatoCMSRoutes walks the vendor's routes: those with a topic give exactly
-// one event, of that topic, jobs with their result, and the others none.
+// one event, of that topic and the right entity, jobs with their result, and the
+// others none.
 func TestDatoCMSRoutes(t *testing.T) {
 	t.Parallel()
 	r := datocms(t)
@@ -150,7 +170,7 @@ func TestDatoCMSRoutes(t *testing.T) {
 		named := true
 		for _, e := range events {
 			got = append(got, e.Topic())
-			named = named && e.Confirmed && e.Entity.ID != ""
+			named = named && e.Confirmed && e.Entity.ID == datoID(*row.Path)
 		}
 		if diff := cmp.Diff(want, got); diff != "" || !named {
 			t.Errorf("%s %s: %s %+v", s.method, s.path, diff, events)
@@ -203,15 +223,17 @@ func TestDatoCMSEvents(t *testing.T) {
 	check("POST /items", 201, record("draft"), "item.create a")
 	check("POST /items", 200, record("published"), "item.create a", "item.publish a")
 	check("POST /items", 422, `{"data":[]}`)
-	check("POST /items", 0, "", "item.create  ?")
+	check("POST /items", 0, "", "item.create  ?", "item.publish  ?") // nobody knows whether it has drafts
+	check("POST /items", 200, `<html>`, "item.create ", "item.publish ")
+	check("POST /items", 200, `{}`, "item.create ")
 	check("PUT /items/a", 200, record("draft"), "item.update a")
 	check("PUT /items/a", 200, record("updated"), "item.update a")
 	check("PUT /items/a", 200, record("published"), "item.update a", "item.publish a")
-	check("PUT /items/a", 0, "", "item.update a ?")
+	check("PUT /items/a", 0, "", "item.update a ?", "item.publish a ?")
 	check("PUT /items/a/publish", 200, record("updated"), "item.publish a")
 	check("PUT /items/a/publish", 422, `{"data":[]}`)
 	check("DELETE /items/a", 200, record("published"), "item.unpublish a", "item.delete a")
-	check("DELETE /items/a", 0, "", "item.delete a ?")
+	check("DELETE /items/a", 0, "", "item.unpublish a ?", "item.delete a ?")
 	check("POST /items/validate", 204, "")
 	check("POST /items/a/validate", 204, "")
 	check("PUT /fields/f", 200, dataOf(resourceOf("field", "f", "")), "item_type.update MDL1")
@@ -246,6 +268,9 @@ func TestDatoCMSJobs(t *testing.T) {
 	check("POST /items/bulk/publish", three, 200, counts(3, 0), "item.publish a", "item.publish b", "item.publish c")
 	check("POST /items/bulk/publish", three, 200, counts(2, 1), "item.publish a ?", "item.publish b ?", "item.publish c ?")
 	check("POST /items/bulk/publish", three, 200, counts(0, 3))
+	check("POST /items/bulk/publish", bulk("items", "a"), 200, counts(0, 0), "item.publish a ?")
+	check("POST /items/bulk/publish", bulk("items", "a"), 200, `null`, "item.publish a ?")
+	check("POST /items/bulk/publish", bulk("items", "a"), 200, `{"data":[]}`, "item.publish a ?")
 	check("POST /items/bulk/publish", three, 422, `{"data":[]}`)
 	check("POST /items/bulk/publish", `{"data":`, 200, counts(1, 0), "item.publish ")
 	check("POST /items/bulk/unpublish", three, 200, counts(3, 0), "item.unpublish a", "item.unpublish b", "item.unpublish c")
@@ -259,6 +284,7 @@ func TestDatoCMSJobs(t *testing.T) {
 	check("DELETE /items/a", "", 200, dataOf(resourceOf("item", "a", "draft")), "item.delete a")
 	check("DELETE /items/a", "", 200, dataOf(resourceOf("item", "a", "published")), "item.unpublish a", "item.delete a")
 	check("DELETE /items/a", "", 200, dataOf(resourceOf("item", "a", "updated")), "item.unpublish a", "item.delete a")
+	check("DELETE /items/a", "", 200, `null`, "item.delete a")
 	check("DELETE /items/a", "", 422, `{"data":[]}`)
 	check("POST /versions/v/restore", "", 200, dataOf(resourceOf("item", "a", "draft"), resourceOf("item_version", "w", "")), "item.update a")
 	check("PUT /items/a", "", 200, dataOf(resourceOf("item", "a", "published")), "item.update a", "item.publish a") // any write may be one
@@ -464,7 +490,8 @@ func TestDatoCMSWarnings(t *testing.T) {
 		"topics: [Item.publish]":                "",
 		"topics: [sso_user.create]":             "1: topics[0]: no request makes such an event (dialect datocms); its types are build_trigger, environment, item, item_type, maintenance_mode, upload",
 		"topics: [build_trigger.deploy_failed]": "1: topics[0]: no request makes such an event (dialect datocms); the actions of build_trigger are deploy_started",
-		"{topics: [item.update], filter: payload.previous_entity.meta.status == 'draft'}": "1: filter: reads payload.previous_entity, which a payload of item.update never has: " +
+		"{topics: [item.update], filter: payload.previous_entity.meta.status == 'draft'}": "",
+		"{topics: [item.delete], filter: payload.previous_entity.meta.status == 'draft'}": "1: filter: reads payload.previous_entity, which a payload of item.delete never has: " +
 			"the filter is false there, or undecided if the CMS's answer was empty",
 	} {
 		if got := warningsOf(t, d, yaml); got != want {

@@ -23,16 +23,25 @@ func (r *Rules) Knows(intent *event.Intent) bool {
 }
 
 // Derive returns the events of an exchange, none if its route is not known. One
-// that is in doubt gives unconfirmed events. Links are what is known of aliases.
-func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
+// that is in doubt gives unconfirmed events. Links are what is known of aliases,
+// and states what is known of the entities that Recall lists.
+func (r *Rules) Derive(x *event.Exchange, links event.Links, states map[string]event.State) []event.Event {
+	return r.derive(x, links, states, false).events
+}
+
+// derive makes the events, or lists only the keys of their entities.
+func (r *Rules) derive(x *event.Exchange, links event.Links, states map[string]event.State, onlyKeys bool) *derivation {
+	d := &derivation{
+		dialect: r.dialect, filters: r.roots, x: x, links: links, states: states, onlyKeys: onlyKeys, times: map[string]int{},
+	}
 	of := r.dialect.named[x.Intent.Route]
 	if of == nil {
-		return nil
+		return d
 	}
 	if x = r.unwrap(x, of); x == nil {
-		return nil
+		return d
 	}
-	d := &derivation{dialect: r.dialect, x: x, links: links, before: map[string]int{}}
+	d.x = x
 	d.response, d.problem = of.answerOf(x)
 	common := r.scopeOf(x, of, d.response)
 	switch {
@@ -49,7 +58,7 @@ func (r *Rules) Derive(x *event.Exchange, links event.Links) []event.Event {
 	case len(of.after) > 0 || r.Job(x) == nil: // else its events come with the result
 		d.addAll(common, of)
 	}
-	return d.events
+	return d
 }
 
 // addAll makes the events of routes.
@@ -68,7 +77,7 @@ func (r *Rules) scopeOf(x *event.Exchange, of *route, response expression.Docume
 	roots := r.dialect.rootsOf(x.Intent, of)
 	roots["status"], roots["response"] = statusOf(x), response
 	addLocation(roots, x)
-	roots["before"] = expression.Document{Why: "the state before is not known"}
+	roots["before"] = expression.Document{Why: unseenBefore}
 	if of.job == nil || len(of.job.read) == 0 {
 		return expression.NewScope(roots)
 	}
@@ -86,16 +95,20 @@ func (r *Rules) scopeOf(x *event.Exchange, of *route, response expression.Docume
 // derivation makes the events of one exchange.
 type derivation struct {
 	dialect  *Dialect
+	filters  map[string]bool // the roots that filters read
 	route    *route
 	x        *event.Exchange
 	links    event.Links
+	states   map[string]event.State
+	onlyKeys bool // nothing but keys is to be filled in
 	response expression.Document
 	problem  string
 	unsure   bool                           // nobody knows whether what the route says was done
 	contents map[string]expression.Document // of the route's items, by id
 	bytes    int                            // of payloads
-	before   map[string]int                 // events by action and address
+	times    map[string]int                 // how often there was an action, by it and the address
 	events   []event.Event
+	keys     []string
 }
 
 // items are what the route makes an event of each: the items of its list, or what
@@ -193,7 +206,18 @@ func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
 	if follow(&e, d.links); x.Intent.Target != "" && e.Environment != "" { // an alias may have moved since
 		e.Alias, e.Target = e.Environment, x.Intent.Target
 	}
-	for _, action := range r.happened(v) {
+	if d.onlyKeys {
+		d.keys = append(d.keys, e.Key())
+		return
+	}
+	d.recall(&e, v)
+	v = v.With(map[string]any{"before": beforeOf(&e)})
+	actions := r.happened(v)
+	if slices.Contains(actions, "create") {
+		e.Before, e.BeforeUnseen = none, ""
+		v = v.With(map[string]any{"before": nil})
+	}
+	for _, action := range actions {
 		d.finish(e, action, v, item)
 	}
 }
@@ -202,8 +226,23 @@ func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
 func (d *derivation) finish(e event.Event, action string, v *expression.Scope, item any) {
 	e.Action = action
 	address := e.Address()
-	e.ID = event.NewID(d.x.Intent.ID, e.Topic(), address, d.before[action+" "+address])
-	d.before[action+" "+address]++
+	e.ID = event.NewID(d.x.Intent.ID, e.Topic(), address, d.times[action+" "+address])
+	d.times[action+" "+address]++
+	v = v.With(d.roots(&e))
+	d.fillPayload(&e, v, item)
+	e.Payload = without(e.Payload, d.dialect.without)
+	if d.filters["changes"] {
+		compare(&e)
+	}
+	if !d.filters["before"] && !d.filters["changes"] && !d.route.readsBefore { // nobody asked
+		e.Before, e.BeforeUnseen = nil, ""
+	}
+	e.Native = d.dialect.Native.fill(v)
+	d.events = append(d.events, e)
+}
+
+// roots are what payloads and native headers may read of an event besides.
+func (d *derivation) roots(e *event.Event) map[string]any {
 	roots := map[string]any{
 		"set": d.route.set, "type": e.Type, "action": e.Action, "topic": e.Topic(), "id": e.ID, "time": timestamp(e.Time),
 	}
@@ -217,11 +256,7 @@ func (d *derivation) finish(e event.Event, action string, v *expression.Scope, i
 		roots["links"] = document(d.links.Of(e.Space), "nobody knows yet where it leads to")
 	}
 	addText(roots, map[string]string{"space": e.Space, "environment": e.Environment, "target": e.Target, "cause": e.Cause})
-	v = v.With(roots)
-	d.fillPayload(&e, v, item)
-	e.Payload = without(e.Payload, d.dialect.without)
-	e.Native = d.dialect.Native.fill(v)
-	d.events = append(d.events, e)
+	return roots
 }
 
 // follow says which environment the event's is an alias of, if it is one.
@@ -274,10 +309,22 @@ func (t eventTemplates) fill(e *event.Event, v *expression.Scope) {
 	if state == expression.Unknown {
 		e.EnvironmentUnseen = why
 	}
-	version, _ := strconv.ParseInt(t["version"].known(v), 10, 64)
 	e.Entity = event.Entity{
-		Type: e.Type, ID: t["id"].known(v), ContentType: t["content_type"].known(v), Locale: t["locale"].known(v), Version: version,
+		Type: e.Type, ID: t["id"].known(v), ContentType: t["content_type"].known(v), Locale: t["locale"].known(v),
+		Version: versionOf(t["version"].known(v)),
 	}
+}
+
+// versionOf reads a version: a number, or the time of the change (RFC 3339) in
+// milliseconds since 1970; 0 if it is neither.
+func versionOf(text string) int64 {
+	if version, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return version
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at.UnixMilli()
+	}
+	return 0
 }
 
 // maxPayloads bounds the bytes of the payloads that are made of one answer.
@@ -287,11 +334,18 @@ const maxPayloads = 32 << 20
 // the item, or the answer, as it is; and if there is none, the identity.
 func (d *derivation) fillPayload(e *event.Event, v *expression.Scope, item any) {
 	n, identity := d.route.payload, d.dialect.payloads["identity"]
+	content, unseen := d.content(v, item)
+	switch {
+	case slices.Contains(d.dialect.kept, n), d.route.content != nil:
+		e.Shows = event.ShowsSame
+	case n != identity && content != nil && e.PayloadError == "" && d.bytes <= maxPayloads:
+		e.Shows = event.ShowsAll
+	}
 	switch {
 	case d.bytes > maxPayloads:
 		n, e.Partial = identity, "the payloads of one answer would be too large"
 	case n == nil:
-		if e.Payload, e.Partial = d.content(v, item); e.Payload != nil {
+		if e.Payload, e.Partial = content, unseen; e.Payload != nil {
 			d.bytes += len(e.Payload)
 			return
 		}
@@ -299,12 +353,13 @@ func (d *derivation) fillPayload(e *event.Event, v *expression.Scope, item any) 
 	case n == identity:
 		e.Partial = "only what names it was seen"
 	}
-	payload, ok := n.fillOrNot(v, &e.Partial)
+	gaps := gaps{now: e.Partial}
+	payload, ok := n.fillOrNot(v, &gaps)
 	if !ok { // a payload that is nothing but an expression without a value
-		e.Partial = cmp.Or(e.Partial, "the payload has no value")
-		payload, _ = identity.fillOrNot(v, &e.Partial)
+		gaps.now = cmp.Or(gaps.now, "the payload has no value")
+		payload, _ = identity.fillOrNot(v, &gaps)
 	}
-	e.Payload = payload
+	e.Payload, e.Partial, e.Gaps = payload, gaps.now, gaps.before
 	d.bytes += len(payload)
 }
 

@@ -55,6 +55,10 @@ type Dialect struct {
 	Without []string     `yaml:"without"`
 	Native  nativeConfig `yaml:"native"`
 	Links   []linkConfig `yaml:"links"`
+	// Before says how an entity is read before a write that needs it.
+	Before beforeConfig `yaml:"before"`
+	// Keeps names payloads that do not show the entity, though it is what it was.
+	Keeps []string `yaml:"keeps"`
 	// Credentials names the request headers that let a caller read, and Token
 	// what recovery.token becomes.
 	Credentials []string               `yaml:"credentials"`
@@ -65,21 +69,24 @@ type Dialect struct {
 	Jobs map[string]jobConfig `yaml:"jobs"`
 	Job  string               `yaml:"job"`
 
-	skips       []string        // the sources, of an included dialect too
-	reads       map[string]bool // the roots that its expressions read
-	check       place           // while it is compiled
-	method, uri template
-	skip        []*expression.Program
-	event       eventTemplates
-	routes      map[string][]*route // by method, in the order of the file
-	named       map[string]*route
-	payloads    map[string]*node
-	without     [][]string
-	links       []linkConfig
-	aliases     []string // names that can be nothing but an alias
-	token       map[string]template
-	checks      map[string]*checkConfig
-	jobs        map[string]*jobConfig
+	skips        []string        // the sources, of an included dialect too
+	reads        map[string]bool // the roots that its expressions read
+	before       *beforeConfig
+	kept         []*node
+	payloadReads map[string]map[string]bool // the same of its payloads
+	check        place                      // while it is compiled
+	method, uri  template
+	skip         []*expression.Program
+	event        eventTemplates
+	routes       map[string][]*route // by method, in the order of the file
+	named        map[string]*route
+	payloads     map[string]*node
+	without      [][]string
+	links        []linkConfig
+	aliases      []string // names that can be nothing but an alias
+	token        map[string]template
+	checks       map[string]*checkConfig
+	jobs         map[string]*jobConfig
 }
 
 type nativeConfig struct {
@@ -154,7 +161,7 @@ var (
 // compile compiles the file: first what its routes refer to, then the routes.
 func (d *Dialect) compile(from setting.Check) {
 	d.reads = map[string]bool{}
-	d.check = place{Check: from, reads: d.reads}
+	d.check = place{Check: from}.reading(d.reads)
 	d.include()
 	check := d.check.knowing("header", d.Headers).knowing("query", d.Query).knowing("entity", entityProperties).
 		knowing("path", d.parameters()).knowing("set", d.values())
@@ -175,9 +182,18 @@ func (d *Dialect) compile(from setting.Check) {
 	for _, source := range d.skips {
 		d.skip = append(d.skip, compile(check, "skip", source, skipRoots, true))
 	}
+	d.payloadReads = map[string]map[string]bool{}
 	for name, tree := range d.Payloads {
-		d.payloads[name] = compileTree(check.In("payloads."+name), tree)
+		d.payloadReads[name] = map[string]bool{}
+		d.payloads[name] = compileTree(check.In("payloads."+name).reading(d.payloadReads[name]), "", tree)
 	}
+	for i, name := range d.Keeps {
+		if d.payloads[name] == nil {
+			check.Add(indexed("keeps", i), "there is no payload %q under payloads%s", name, didYouMean(name, d.payloads))
+		}
+		d.kept = append(d.kept, d.payloads[name])
+	}
+	d.before = d.compileBefore(check.In("before"), d.Before)
 	for name, c := range d.Checks {
 		d.checks[name] = compileCheck(check.In("checks."+name), c)
 	}
@@ -211,7 +227,7 @@ func (d *Dialect) compileRoutes() {
 		for i := range routes {
 			at := d.check.In(fmt.Sprintf("routes.%s[%d]", name, i))
 			checkMethods(at, routes[i].On)
-			d.compileRoute(at, &routes[i], route{event: d.event})
+			d.compileRoute(at, &routes[i], route{event: d.event, before: &beforeConfig{}})
 		}
 	}
 	for i := range d.Resources {
@@ -251,6 +267,10 @@ func (d *Dialect) include() {
 	inherit(&d.Checks, base.Checks)
 	inherit(&d.Jobs, base.Jobs)
 	d.Job = cmp.Or(d.Job, base.Job)
+	d.Keeps = append(d.Keeps, base.Keeps...)
+	if d.Before.Get == "" {
+		d.Before = beforeConfig{Get: base.Before.Get, Payload: base.Before.Payload}
+	}
 	inherit(&d.Token, base.Token)
 	d.Links = append(d.Links, base.Links...)
 	if d.Without == nil {
@@ -337,11 +357,16 @@ func (n *nativeConfig) compile(check place) {
 type place struct {
 	setting.Check
 	known map[string]map[string]string
-	reads map[string]bool // the roots that expressions read, filled in
+	reads []map[string]bool // the roots that expressions read, filled in
 }
 
 // In is the place of a part.
 func (p place) In(path string) place { return place{p.Check.In(path), p.known, p.reads} }
+
+// reading is the place with another map of the roots that are read.
+func (p place) reading(also map[string]bool) place {
+	return place{p.Check, p.known, append(slices.Clip(p.reads), also)}
+}
 
 // knowing is the place with the names that are known below a root.
 func (p place) knowing(root string, names map[string]string) place {
@@ -404,8 +429,8 @@ func compile(check place, path, source string, roots []string, boolean bool) *ex
 		return nil
 	}
 	for _, read := range program.Paths() {
-		if check.reads != nil {
-			check.reads[read.Root] = true
+		for _, reads := range check.reads {
+			reads[read.Root] = true
 		}
 		names, known := check.known[read.Root]
 		if !known || len(read.Parts) == 0 || read.Parts[0] == "*" {

@@ -131,7 +131,7 @@ func FuzzDialect(f *testing.F) {
 					t.Fatal(err)
 				}
 				derive := func(intent *event.Intent) (ids []string) {
-					for _, e := range r.Derive(&event.Exchange{Intent: intent, Outcome: event.Done, Status: 200, Answer: event.Copy{Bytes: []byte(`{"b":[{"id":1}]}`)}}, nil) {
+					for _, e := range r.Derive(&event.Exchange{Intent: intent, Outcome: event.Done, Status: 200, Answer: event.Copy{Bytes: []byte(`{"b":[{"id":1}]}`)}}, nil, nil) {
 						ids = append(ids, e.ID)
 					}
 					return ids

@@ -46,7 +46,7 @@ func TestJob(t *testing.T) {
 		return x, r.Job(x)
 	}
 	const accepted = `{"data":{"type":"job","id":"j 1"}}`
-	if x, job := promise("PUT", "/items/a", 200, `{"data":{"id":"a"}}`); job != nil || len(r.Derive(x, nil)) != 1 {
+	if x, job := promise("PUT", "/items/a", 200, `{"data":{"id":"a"}}`); job != nil || len(r.Derive(x, nil, nil)) != 1 {
 		t.Errorf("a save is a job: %+v", job)
 	}
 	if _, job := promise("PUT", "/items/a", 202, `{"data":{"type":"item","id":"a"}}`); job != nil {
@@ -59,7 +59,7 @@ func TestJob(t *testing.T) {
 	if job == nil || job.Job.ID != "j 1" || job.Job.Poll != "/job-results/j%201" || job.Job.Until.Sub(at).Minutes() != 10 || job.ID == x.Intent.ID {
 		t.Fatalf("%+v", job)
 	}
-	if events := r.Derive(x, nil); len(events) != 0 {
+	if events := r.Derive(x, nil, nil); len(events) != 0 {
 		t.Errorf("a promise makes %s", short(events))
 	}
 	open := &event.Exchange{Intent: job}
@@ -71,7 +71,7 @@ func TestJob(t *testing.T) {
 		got, done := r.Result(open, event.Finding{Status: status, Entity: event.Copy{Bytes: []byte(result)}})
 		var events []event.Event
 		if got == event.Accepted {
-			events = r.Derive(done, nil)
+			events = r.Derive(done, nil, nil)
 		}
 		if diff := cmp.Diff(want, short(events)); diff != "" || got != verdict {
 			t.Errorf("%d %s: %v %s", status, result, got, diff)
@@ -85,7 +85,7 @@ func TestJob(t *testing.T) {
 	check(200, `{"data":{"attributes":{"status":200,"payload":{"data":{"id":"new"}}}}}`, event.Accepted, "Item.save new")
 	check(200, `{"data":{"attributes":{"status":200,"payload":{"meta":{"failed":1}}}}}`, event.Accepted, "Item.save  ?")
 	check(200, `{"data":{"attributes":{"status":200}}}`, event.Accepted, "Item.save ")
-	if unseen := r.Derive(open, nil); len(unseen) != 1 || unseen[0].Confirmed {
+	if unseen := r.Derive(open, nil, nil); len(unseen) != 1 || unseen[0].Confirmed {
 		t.Errorf("after the deadline: %s", short(unseen))
 	}
 
@@ -113,7 +113,7 @@ func later(t *testing.T, method, path, body, result, poll string, read func(path
 		Intent: plan.Intent, Status: r.UsualStatus(plan.Intent), Outcome: event.Done, Time: at,
 		Answer: event.Copy{Bytes: []byte(`{"sys":{"id":"J1","status":"created"}}`)},
 	}
-	if at := short(r.Derive(x, nil)); len(at) != 1 || !strings.HasSuffix(at[0], "Action.create J1") {
+	if at := short(r.Derive(x, nil, nil)); len(at) != 1 || !strings.HasSuffix(at[0], "Action.create J1") {
 		t.Errorf("at once: %s", at)
 	}
 	job := r.Job(x)
@@ -134,7 +134,7 @@ func later(t *testing.T, method, path, body, result, poll string, read func(path
 			}
 		}
 	}
-	return r.Derive(done, nil)
+	return r.Derive(done, nil, nil)
 }
 
 // native are the native headers of an event, as one text.
@@ -190,6 +190,12 @@ func TestBulkAction(t *testing.T) {
 	}
 	check("/bulk_actions/publish", v1, `{"sys":{"status":"failed"}}`, "/bulk_actions/actions/J1",
 		"BulkAction.execute J1 ?", "Entry.publish a ?", "Entry.publish c ?", "Asset.publish b ?")
+	for _, errors := range []string{`[]`, `[{"name":"BadRequest"}]`, `[{"entity":{"sys":{"linkType":"Entry","id":"a"}}},{"name":"BadRequest"}]`, `"many"`} {
+		check("/bulk_actions/publish", v1, `{"sys":{"status":"failed"},"error":{"details":{"errors":`+errors+`}}}`, "/bulk_actions/actions/J1",
+			"BulkAction.execute J1 ?", "Entry.publish a ?", "Entry.publish c ?", "Asset.publish b ?") // nobody knows which of them failed
+	}
+	check("/bulk_actions/publish", `{"entities":`, succeeded, "/bulk_actions/actions/J1", "BulkAction.execute J1", "Entry.publish ", "Asset.publish ")
+	check("/bulk_actions/validate", `{"entities":`, succeeded, "/bulk_actions/actions/J1", "BulkAction.execute J1")
 	check("/bulk_actions/unpublish", strings.ReplaceAll(v1, `"id":"b"`, `"id":"a"`), failed, "/bulk_actions/actions/J1", "BulkAction.execute J1", "Entry.unpublish c", "Asset.unpublish a")
 	check("/bulk_actions/publish", v1, `{"sys":{"status":"canceled"}}`, "/bulk_actions/actions/J1")
 	v2 := `{"action":"publish","entities":[{"entity":{"sys":{"type":"Link","linkType":"Entry","id":"a"}},"add":{}}]}`
@@ -205,11 +211,11 @@ func TestPromiseUnseen(t *testing.T) {
 	plan := r.Identify(head, event.Copy{Bytes: []byte(`{"entities":{"items":[{"sys":{"linkType":"Entry","id":"a"}}]}}`)}, nil)
 	plan.Intent.ID = "i"
 	unseen := &event.Exchange{Intent: plan.Intent}
-	if diff := cmp.Diff([]string{"BulkAction.create  ?", "BulkAction.execute  ?", "Entry.publish a ?"}, short(r.Derive(unseen, nil))); diff != "" {
+	if diff := cmp.Diff([]string{"BulkAction.create  ?", "BulkAction.execute  ?", "Entry.publish a ?"}, short(r.Derive(unseen, nil, nil))); diff != "" {
 		t.Error(diff)
 	}
 	broken := &event.Exchange{Intent: plan.Intent, Outcome: event.Done, Status: 201, Answer: event.Copy{Bytes: []byte("<html>")}}
-	if diff := cmp.Diff([]string{"BulkAction.create ", "BulkAction.execute  ?", "Entry.publish a ?"}, short(r.Derive(broken, nil))); diff != "" || r.Job(broken) != nil {
+	if diff := cmp.Diff([]string{"BulkAction.create ", "BulkAction.execute  ?", "Entry.publish a ?"}, short(r.Derive(broken, nil, nil))); diff != "" || r.Job(broken) != nil {
 		t.Error(diff)
 	}
 }

@@ -49,7 +49,7 @@ func tellWith(t *testing.T, r *rules.Rules, s story, links event.Links) (events 
 	if x.Outcome == event.Refused {
 		return nil, true
 	}
-	return r.Derive(x, links), true
+	return r.Derive(x, links, nil), true
 }
 
 // short is an event in short: Type.action id.

@@ -71,7 +71,7 @@ func TestAddressed(t *testing.T) {
 	r := rules.New(contentful(t), nil)
 	derive := func(path string) event.Event {
 		x := exchange(r, "PUT", path, nil, 200, `{"sys":{"id":"x","version":3}}`)
-		return r.Derive(x, links)[0]
+		return r.Derive(x, links, nil)[0]
 	}
 	direct := derive("/spaces/s/environments/live/entries/x")
 	for path, want := range map[string]event.Event{
@@ -92,7 +92,7 @@ func TestAddressed(t *testing.T) {
 		if plan.Intent.Entity != e.Key() {
 			t.Errorf("%s: the head gives another entity than the answer", path)
 		}
-		if e.ID != r.Derive(exchange(r, "PUT", path, nil, 200, `{"sys":{"id":"x","version":3}}`), nil)[0].ID {
+		if e.ID != r.Derive(exchange(r, "PUT", path, nil, 200, `{"sys":{"id":"x","version":3}}`), nil, nil)[0].ID {
 			t.Errorf("%s: the event's id changes with the alias", path)
 		}
 	}

@@ -131,6 +131,9 @@ func (w *Webhook) decide(e *event.Event, d *Dialect, links event.Links, scope *e
 	}
 	doubt := where
 	if filtered = s.filter != nil; filtered {
+		if readsGap(s.filter, e.Gaps) {
+			scope = scope.With(map[string]any{"payload": expression.Document{JSON: e.Payload, Why: e.BeforeUnseen}})
+		}
 		switch result := s.filter.Run(scope); {
 		case result.State == expression.Unknown:
 			doubt = result.Detail
@@ -146,6 +149,22 @@ func (w *Webhook) decide(e *event.Event, d *Dialect, links event.Links, scope *e
 	return Decision{Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt, filtered: filtered && (doubt == "" || doubt != where)}
 }
 
+// readsGap tells whether a filter reads what the payload lacks.
+func readsGap(filter *expression.Program, gaps []string) bool {
+	if len(gaps) == 0 {
+		return false
+	}
+	for _, read := range filter.Paths() {
+		path := strings.Join(read.Parts, ".") + "."
+		for _, gap := range gaps {
+			if read.Root == "payload" && (strings.HasPrefix(path, gap+".") || strings.HasPrefix(gap+".", path) || slices.Contains(read.Parts, "*")) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (t topic) covers(e *event.Event) bool {
 	return (t.typ == "*" || e.Type == "" || strings.EqualFold(t.typ, e.Type)) && (t.action == "*" || strings.EqualFold(t.action, e.Action))
 }
@@ -155,8 +174,7 @@ func (t topic) covers(e *event.Event) bool {
 func (r *Rules) filterScope(e *event.Event) *expression.Scope {
 	roots := map[string]any{
 		"type": e.Type, "action": e.Action, "topic": e.Topic(), "confirmed": e.Confirmed, "accepted": e.Accepted,
-		"before":  expression.Document{Why: "the state before is not known"},
-		"changes": expression.Document{Why: "the state before is not known"},
+		"before": beforeOf(e), "changes": changesOf(e),
 	}
 	addText(roots, map[string]string{
 		"space": e.Space, "environment": e.Environment, "alias": e.Alias, "target": e.Target, "cause": e.Cause,

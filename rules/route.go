@@ -24,6 +24,8 @@ type resource struct {
 	Event map[string]string `yaml:"event"`
 	// Skip is a condition on a request: it changes nothing.
 	Skip string `yaml:"skip"`
+	// Before takes the place of the dialect's.
+	Before beforeConfig `yaml:"before"`
 
 	included bool // it is of the included dialect
 }
@@ -56,6 +58,9 @@ type routeConfig struct {
 	Format string `yaml:"format"`
 	// Accepted says that the answer only promises.
 	Accepted bool `yaml:"accepted"`
+	// Needs may be before: if it is not known what the entity was, it is read
+	// before the request is forwarded.
+	Needs string `yaml:"needs"`
 	// Check names how a doubt is settled; without one, doubts stay.
 	Check string `yaml:"check"`
 	// Job names the work that the write may become, if it is not the dialect's.
@@ -96,6 +101,11 @@ type route struct {
 	job     *jobConfig
 	after   []*route // what the result of the job means; none: the same
 
+	before *beforeConfig // of the resource or the dialect
+	needs  *beforeConfig // nil: nothing is read before
+	// readsBefore says that an action or the payload depends on what was.
+	readsBefore bool
+
 	format         string
 	accepted, gone bool
 }
@@ -120,7 +130,8 @@ var usualSuccess = statuses{"200", "201", "204"}
 // compileRoute compiles what a route says; base holds what its resource says.
 func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	r := base
-	check = check.knowing("body", c.Body)
+	reads := map[string]bool{}
+	check = check.knowing("body", c.Body).reading(reads)
 	if len(c.On) == 0 {
 		check.Add("on", "want a method and what follows the path, for example PUT /{id}")
 	}
@@ -147,6 +158,14 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	r.content = compileContent(check.In("content"), c.Content)
 	if r.payload = d.payloads[c.Payload]; c.Payload != "" && r.payload == nil {
 		check.Add("payload", "there is no payload %q under payloads%s", c.Payload, didYouMean(c.Payload, d.payloads))
+	}
+	r.readsBefore = reads["before"] || d.payloadReads[c.Payload]["before"]
+	if r.needs = r.before; c.Needs == "" {
+		r.needs = nil
+	} else if c.Needs != "before" {
+		check.Add("needs", "must be before, or left out")
+	} else if r.before == nil {
+		check.Add("needs", "say under before how the entity is read, for example before: { get: /posts/${path.id} }")
 	}
 	if r.check = d.checks[c.Check]; c.Check != "" && r.check == nil {
 		check.Add("check", "there is no check %q under checks%s", c.Check, didYouMean(c.Check, d.checks))
@@ -262,6 +281,9 @@ func (d *Dialect) addResource(check place, res *resource) {
 	base := route{
 		set: res.Set, skip: slices.Clip(d.skip), typ: compileTemplate(check, "type", res.Type, answerRoots),
 		event: d.event.with(check.In("event"), res.Event),
+	}
+	if base.before = d.compileBefore(check.In("before"), res.Before); base.before == nil {
+		base.before = d.before
 	}
 	if res.Skip != "" {
 		base.skip = append(base.skip, compile(check, "skip", res.Skip, skipRoots, true))

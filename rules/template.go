@@ -132,6 +132,8 @@ func (t template) json(v *expression.Scope) (raw []byte, state expression.State,
 
 // node is a payload template: an object, a list, a template or a literal.
 type node struct {
+	path     string // where it is in the payload, as far as that is constant
+	past     bool   // it tells what was before, not what is
 	kind     setting.TreeKind
 	children []child  // of an object or a list
 	leaf     template // of a text
@@ -145,37 +147,50 @@ type child struct {
 	value *node
 }
 
-func compileTree(check place, tree setting.Tree) *node {
-	n := &node{kind: tree.Kind}
+func compileTree(check place, path string, tree setting.Tree) *node {
+	n := &node{path: path, kind: tree.Kind}
 	switch tree.Kind {
 	case setting.TreeMap:
 		for _, f := range tree.Fields {
-			n.children = append(n.children, compileField(check.In(f.Name), f))
+			n.children = append(n.children, compileField(check.In(f.Name), path, f))
 		}
 	case setting.TreeList:
 		for i, item := range tree.Items {
-			n.children = append(n.children, child{value: compileTree(check.In(fmt.Sprintf("[%d]", i)), item)})
+			n.children = append(n.children, child{value: compileTree(check.In(fmt.Sprintf("[%d]", i)), path, item)})
 		}
 	case setting.TreeText:
 		n.leaf = compileTemplate(check, "", tree.Text, payloadRoots)
+		n.past = (n.leaf.reads("before") || n.leaf.reads("related")) && !n.leaf.needsAnswer()
 	case setting.TreeScalar, setting.TreeNone:
 		n.literal, _ = json.Marshal(tree.Value)
 	}
 	return n
 }
 
-func compileField(check place, f setting.Field) child {
-	c := child{value: compileTree(check, f.Value)}
+func compileField(check place, path string, f setting.Field) child {
 	if strings.Contains(f.Name, "${") {
-		c.key = compileTemplate(check, "", f.Name, payloadRoots)
-	} else {
-		c.name, _ = json.Marshal(f.Name)
+		return child{key: compileTemplate(check, "", f.Name, payloadRoots), value: compileTree(check, path, f.Value)}
 	}
-	return c
+	name, _ := json.Marshal(f.Name)
+	return child{name: name, value: compileTree(check, dotted(path, f.Name), f.Value)}
+}
+
+// dotted is the path of what is below another one.
+func dotted(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// gaps is what a payload lacks because it was not seen.
+type gaps struct {
+	now    string   // the first reason why something that the entity is was not seen
+	before []string // the paths of what would tell what it was
 }
 
 // fillOrNot is fill for a node that may not be there; then it gives nothing.
-func (n *node) fillOrNot(v *expression.Scope, unseen *string) (payload []byte, ok bool) {
+func (n *node) fillOrNot(v *expression.Scope, unseen *gaps) (payload []byte, ok bool) {
 	if n == nil {
 		return nil, true
 	}
@@ -183,9 +198,9 @@ func (n *node) fillOrNot(v *expression.Scope, unseen *string) (payload []byte, o
 	return payload, ok
 }
 
-// fill appends the node's JSON. What is missing is left out; the first thing
-// that is unknown is left out too and named in unseen.
-func (n *node) fill(to []byte, v *expression.Scope, unseen *string) (out []byte, ok bool) {
+// fill appends the node's JSON. What is missing is left out; what is unknown is
+// left out too and noted in unseen.
+func (n *node) fill(to []byte, v *expression.Scope, unseen *gaps) (out []byte, ok bool) {
 	switch n.kind {
 	case setting.TreeMap:
 		return n.fillChildren(to, v, unseen, "{}"), true
@@ -193,8 +208,11 @@ func (n *node) fill(to []byte, v *expression.Scope, unseen *string) (out []byte,
 		return n.fillChildren(to, v, unseen, "[]"), true
 	case setting.TreeText:
 		raw, state, why := n.leaf.json(v)
-		if state == expression.Unknown && *unseen == "" {
-			*unseen = why
+		switch {
+		case state == expression.Unknown && n.past:
+			unseen.before = append(unseen.before, n.path)
+		case state == expression.Unknown && unseen.now == "":
+			unseen.now = why
 		}
 		return append(to, raw...), state == expression.Present
 	default:
@@ -204,7 +222,7 @@ func (n *node) fill(to []byte, v *expression.Scope, unseen *string) (out []byte,
 
 // fillChildren appends a field or an item after the other, but not those that
 // have no value.
-func (n *node) fillChildren(to []byte, v *expression.Scope, unseen *string, brackets string) []byte {
+func (n *node) fillChildren(to []byte, v *expression.Scope, unseen *gaps, brackets string) []byte {
 	to = append(to, brackets[0])
 	start := len(to)
 	for _, child := range n.children {
@@ -221,7 +239,7 @@ func (n *node) fillChildren(to []byte, v *expression.Scope, unseen *string, brac
 }
 
 // fill appends the name, if there is one, and the value.
-func (c child) fill(to []byte, v *expression.Scope, unseen *string) (out []byte, ok bool) {
+func (c child) fill(to []byte, v *expression.Scope, unseen *gaps) (out []byte, ok bool) {
 	name := c.name
 	if c.key != nil {
 		text, state, _ := c.key.text(v)

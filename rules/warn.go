@@ -70,7 +70,7 @@ func (p product) hides(path expression.Path) bool {
 		return false
 	}
 	return path.Root == "payload" && p.bare.hides(path.Parts) ||
-		path.String() == "entity.content_type" && p.route.event["content_type"].needsAnswer()
+		path.String() == "entity.content_type" && p.route.needs == nil && p.route.event["content_type"].needsAnswer()
 }
 
 // lacks tells whether its payloads never have what is at a path.
@@ -83,8 +83,11 @@ func (p product) lacks(path expression.Path) bool {
 }
 
 // needsAnswer tells whether a template reads what only an answer tells.
-func (t template) needsAnswer() bool {
-	return slices.ContainsFunc(t, func(p part) bool { return p.program != nil && p.program.Reads("response") })
+func (t template) needsAnswer() bool { return t.reads("response") }
+
+// reads tells whether a template reads something of a root.
+func (t template) reads(root string) bool {
+	return slices.ContainsFunc(t, func(p part) bool { return p.program != nil && p.program.Reads(root) })
 }
 
 // needsAnswer tells whether a part of a payload does.
@@ -243,9 +246,7 @@ var properties = map[string][]string{
 func unreadable(path expression.Path) string {
 	root, known := path.Root, properties[path.Root]
 	switch {
-	case root == "before" || root == "changes":
-		return fmt.Sprintf("reads %s, which is not known in this version: the filter is undecided there, and on_unknown decides", root)
-	case path.Optional:
+	case path.Optional, root == "before", root == "changes":
 		return ""
 	case root == "cause":
 		return "reads cause, which none of these events has: the filter is false there"

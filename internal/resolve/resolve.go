@@ -76,7 +76,7 @@ type item struct {
 	entity string
 	host   string
 	poll   string // where the result of a job is; else ""
-	bytes  int    // of its answer
+	bytes  int    // of its answers
 	since  time.Time
 	turn   chan struct{} // holds one while the item is handled
 
@@ -135,11 +135,7 @@ func (r *Resolver) Add(x *event.Exchange) {
 	if (x.Outcome == event.NotSent || x.Intent.Unrecorded) && len(r.waiting) >= maxWaiting {
 		return // its intent is hardly stored; if it is, the next start resolves it
 	}
-	if r.held+len(x.Answer.Bytes) > maxHeld {
-		x.Answer = event.Copy{Err: "the outbox was stalled for too long to keep the answer"}
-	}
-	it.bytes = len(x.Answer.Bytes)
-	r.held += it.bytes
+	r.hold(it, x)
 	r.waiting = append(r.waiting, it)
 	if ask && (it.poll != "" || r.doubts < maxDoubts) {
 		it.inDoubt = true
@@ -149,9 +145,38 @@ func (r *Resolver) Add(x *event.Exchange) {
 		}
 	}
 	if len(x.Credentials) > 0 {
-		it.forget = time.AfterFunc(credentialsFor, it.forgetCredentials)
+		known := time.Duration(0) // for how long
+		if !x.Time.IsZero() {
+			known = now.Sub(x.Time)
+		}
+		it.forget = time.AfterFunc(credentialsFor-known, it.forgetCredentials)
 	}
 	r.wakeUp()
+}
+
+// hold counts what an item keeps of answers, and drops them if that is too much.
+// The caller holds the resolver's mutex.
+func (r *Resolver) hold(it *item, x *event.Exchange) {
+	if r.held-it.bytes+bytesOf(x) > maxHeld {
+		x.Answer, x.Read = event.Copy{Err: "the outbox was stalled for too long to keep the answer"}, nil
+	}
+	r.held += bytesOf(x) - it.bytes
+	it.bytes = bytesOf(x)
+}
+
+func (r *Resolver) hasRoom(it *item, x *event.Exchange) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held-it.bytes+bytesOf(x) <= maxHeld
+}
+
+// bytesOf is what an exchange keeps of answers.
+func bytesOf(x *event.Exchange) int {
+	n := len(x.Answer.Bytes)
+	for _, read := range x.Read {
+		n += len(read.Bytes)
+	}
+	return n
 }
 
 // wakeUp has the loops look again for what is due.
@@ -376,7 +401,7 @@ func (r *Resolver) decided(ctx context.Context, it *item) bool {
 		return false
 	case verdict == event.Rejected && (it.refused || it.poll != ""):
 		x.Outcome = event.Refused
-	case verdict != event.Accepted && more:
+	case more && (verdict != event.Accepted || it.poll != "" && !r.hasRoom(it, x)): // a result is there later, too
 		it.refused = verdict == event.Rejected
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -410,6 +435,7 @@ func (r *Resolver) decide(it *item, x *event.Exchange) {
 	it.x = x
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.hold(it, x)
 	it.inDoubt, it.due = false, time.Now()
 	if it.poll == "" {
 		r.doubts--

@@ -238,11 +238,14 @@ func TestCredentialsAreForgotten(t *testing.T) {
 		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
 			done, job := doubt("done", ""), doubt("job", "")
 			done.Outcome, job.Intent.Job = event.Done, &event.Job{Until: start.Add(time.Hour)}
+			late := doubt("late", "") // a job whose promise could not be stored for a while
+			late.Time, late.Intent.Job = start.Add(-4*time.Minute), job.Intent.Job
 			r.Add(done)
 			r.Add(job)
+			r.Add(late)
 			<-time.After(30 * time.Minute)
 		})
-		if diff := cmp.Diff(map[string]time.Duration{"done": 10 * time.Minute, "job": 10 * time.Minute}, kept); diff != "" {
+		if diff := cmp.Diff(map[string]time.Duration{"done": 10 * time.Minute, "job": 10 * time.Minute, "late": 6 * time.Minute}, kept); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -311,6 +314,53 @@ func TestBounds(t *testing.T) {
 		})
 		if len(h.settled) != 500 {
 			t.Errorf("%d of 1500 doubts were not kept", len(h.settled))
+		}
+	})
+}
+
+// TestResultsAreBounded: while nothing can be stored, the results of jobs do not
+// fill the memory. They are asked for again later.
+func TestResultsAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		full, kept, whole := true, map[string]int{}, 0
+		h := &house{askable: true, verdict: func(x *event.Exchange) event.Verdict {
+			x.Answer.Bytes, x.Read = make([]byte, 1<<20), map[string]event.Copy{"/a": {Bytes: make([]byte, 1<<20)}}
+			return event.Accepted
+		}}
+		h.settle = func(x *event.Exchange) error {
+			mu.Lock()
+			defer mu.Unlock()
+			bytes := len(x.Answer.Bytes) + len(x.Read["/a"].Bytes)
+			if kept[x.Intent.ID] = bytes; full {
+				return errors.New("the disk is full")
+			}
+			if bytes == 2<<20 {
+				whole++
+			}
+			return nil
+		}
+		h.run(t, &testlog.Log{}, func(r *resolve.Resolver) {
+			for i := range 200 {
+				job := doubt(fmt.Sprint(i), "")
+				job.Intent.Job = &event.Job{Poll: "/" + job.Intent.ID, Until: h.start.Add(time.Hour)}
+				r.Add(job)
+			}
+			<-time.After(30 * time.Minute)
+			mu.Lock()
+			held := 0
+			for _, bytes := range kept {
+				held += bytes
+			}
+			if full = false; held > 64<<20 {
+				t.Errorf("%d bytes were kept", held)
+			}
+			mu.Unlock()
+			<-time.After(29 * time.Minute)
+		})
+		if whole != 200 {
+			t.Errorf("%d of 200 results were whole", whole)
 		}
 	})
 }

@@ -89,6 +89,9 @@ func addOwn(header http.Header, c Call) {
 	if e.Accepted {
 		header.Set("X-Cmstap-Accepted", "true")
 	}
+	if e.Late {
+		header.Set("X-Cmstap-Late", "true")
+	}
 	if c.Delivery.Undecided != "" {
 		header.Set("X-Cmstap-Undecided", headerValue(c.Delivery.Undecided))
 	}

@@ -51,6 +51,8 @@ func TestHeaders(t *testing.T) {
 	check(nil, "X-Cmstap-Event", "event1")
 	check(nil, "X-Cmstap-Confirmed", "")
 	check(nil, "X-Cmstap-Accepted", "")
+	check(nil, "X-Cmstap-Late", "")
+	check(func(c *shape.Call) { c.Delivery.Event.Late = true }, "X-Cmstap-Late", "true")
 	check(func(c *shape.Call) { c.Delivery.Event.Accepted = true }, "X-Cmstap-Accepted", "true")
 	check(nil, "X-Cmstap-Undecided", "")
 	check(nil, "Authorization", "")

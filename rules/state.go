@@ -1,0 +1,228 @@
+package rules
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"reflect"
+	"slices"
+
+	"cmstap/event"
+	"cmstap/internal/expression"
+)
+
+// beforeConfig says how an entity is read before a write, where nothing is kept
+// of it.
+type beforeConfig struct {
+	// Get is its path, as a template.
+	Get string `yaml:"get"`
+	// Payload names the form in which events show the entity, as payload does in
+	// a route; without one it is the answer as it is.
+	Payload string `yaml:"payload"`
+
+	get     template
+	payload *node
+}
+
+func (d *Dialect) compileBefore(check place, c beforeConfig) *beforeConfig {
+	if c.Get == "" {
+		if c.Payload != "" {
+			check.Add("get", "say where the entity is, for example /posts/${path.id}")
+		}
+		return nil
+	}
+	c.get = compileTemplate(check, "get", c.Get, requestRoots)
+	if c.payload = d.payloads[c.Payload]; c.Payload != "" && c.payload == nil {
+		check.Add("payload", "there is no payload %q under payloads%s", c.Payload, didYouMean(c.Payload, d.payloads))
+	}
+	return &c
+}
+
+// Recall lists the keys of the entities that an exchange is about, and tells
+// whether anybody asks what they were. Derive wants to be given their states.
+func (r *Rules) Recall(x *event.Exchange, links event.Links) (keys []string, content bool) {
+	of := r.dialect.named[x.Intent.Route]
+	if of == nil {
+		return nil, false
+	}
+	content = of.readsBefore || r.roots["before"] || r.roots["changes"]
+	for _, after := range of.after {
+		content = content || after.readsBefore
+	}
+	if _, constant := of.typ.constant(); constant && of.each == nil && of.job == nil && x.Intent.Entity != "" {
+		return []string{x.Intent.Entity}, content
+	}
+	return r.derive(x, links, nil, true).keys, content
+}
+
+// Lookup is the path under which the entity of an intent is to be read before the
+// write is forwarded; "" if nothing depends on what it was, or that is known.
+func (r *Rules) Lookup(intent *event.Intent) string {
+	route := r.dialect.named[intent.Route]
+	if route == nil || route.needs == nil || intent.Entity == "" || intent.Last.Known {
+		return ""
+	}
+	asks := r.roots["before"] || r.roots["changes"] || r.roots["payload"] || r.roots["entity"]
+	if !asks && !route.readsBefore {
+		return ""
+	}
+	v := escaped(expression.NewScope(r.dialect.rootsOf(intent, route)))
+	return route.needs.get.known(v.With(map[string]any{"uri": r.dialect.again(intent).path}))
+}
+
+// none is how an event says that there was no entity before.
+var none = json.RawMessage("null")
+
+// unseenBefore says why a state is not known if there is nothing more to say.
+const unseenBefore = "the state before is not known"
+
+// recall fills in what the entity's state tells: its content type, what it was,
+// and whether the event is late.
+func (d *derivation) recall(e *event.Event, v *expression.Scope) {
+	key := e.Key()
+	state := d.states[key]
+	var since event.Last
+	if key == d.x.Intent.Entity {
+		since = d.x.Intent.Last
+	}
+	e.BeforeUnseen = unseenBefore
+	switch {
+	case state.Newer(e.Entity.Version, since):
+		e.Late, e.BeforeUnseen = true, "a newer version of it was seen before"
+	case state.Gone:
+		e.Before, e.BeforeUnseen = none, ""
+		return // its id may be another entity's now
+	case state.Payload != nil:
+		e.Before, e.BeforeUnseen = state.Payload, ""
+	case d.x.Before != nil && key == d.x.Intent.Entity && state.Seq == since.Seq:
+		d.lookedUp(e, v)
+	}
+	if e.Entity.ContentType == "" {
+		e.Entity.ContentType = state.ContentType
+	}
+}
+
+// lookedUp fills in what was read before the write.
+func (d *derivation) lookedUp(e *event.Event, v *expression.Scope) {
+	found, needs := d.x.Before, d.route.needs
+	response := readable(found.Entity)
+	switch {
+	case needs == nil || response.JSON == nil && len(found.Entity.Bytes) > 0:
+		return
+	case found.Status == statusNotFound:
+		e.Before, e.BeforeUnseen = none, ""
+		return
+	case found.Status != statusOK || response.JSON == nil:
+		return
+	}
+	v = v.With(map[string]any{"response": response, "status": found.Status})
+	if e.Entity.ContentType == "" {
+		e.Entity.ContentType = d.route.event["content_type"].known(v)
+	}
+	if needs.payload == nil {
+		e.Before, e.BeforeUnseen = without(response.JSON, d.dialect.without), ""
+		return
+	}
+	payload, ok := needs.payload.fillOrNot(v.With(d.roots(e)), &gaps{})
+	if ok {
+		e.Before, e.BeforeUnseen = without(payload, d.dialect.without), ""
+	}
+}
+
+// beforeOf is what was before as expressions see it.
+func beforeOf(e *event.Event) any {
+	switch {
+	case e.Before == nil:
+		why := e.BeforeUnseen
+		if why == "" {
+			why = unseenBefore
+		}
+		return expression.Document{Why: why}
+	case bytes.Equal(e.Before, none):
+		return nil
+	default:
+		return whole(e.Before)
+	}
+}
+
+// changesOf is the list of changes as expressions see it.
+func changesOf(e *event.Event) expression.Document {
+	if e.ChangesUnseen != "" || e.Before == nil {
+		return expression.Document{Why: e.ChangesUnseen}
+	}
+	changes := e.Changes
+	if changes == nil {
+		changes = []string{}
+	}
+	return document(changes, "")
+}
+
+// maxChanges bounds the paths of changes.
+const maxChanges = 1000
+
+// compare fills in what changed.
+func compare(e *event.Event) {
+	now := e.Payload
+	switch {
+	case e.Before == nil:
+		e.ChangesUnseen = e.BeforeUnseen
+		return
+	case e.Gone:
+		now = none
+	case e.Shows == event.ShowsSame:
+		now = e.Before
+	case e.Shows == event.ShowsNothing:
+		e.ChangesUnseen = "the entity was not seen"
+		return
+	}
+	was, is := decoded(e.Before), decoded(now)
+	if differ(&e.Changes, "", was, is); len(e.Changes) > maxChanges {
+		e.Changes, e.ChangesUnseen = nil, "too much of it changed to be listed"
+		return
+	}
+	slices.Sort(e.Changes)
+}
+
+// absent stands for a value that is not there.
+type absent struct{}
+
+// decoded is a JSON text as values, its numbers as they are written; null is
+// absent.
+func decoded(text []byte) (value any) {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	if decoder.Decode(&value) != nil || value == nil {
+		return absent{}
+	}
+	return value
+}
+
+// differ adds the paths of what differs. Of objects they lead to the values, of
+// lists to the list.
+func differ(paths *[]string, path string, was, is any) {
+	old, wasObject := was.(map[string]any)
+	young, isObject := is.(map[string]any)
+	inside := wasObject && isObject ||
+		wasObject && is == any(absent{}) && len(old) > 0 || isObject && was == any(absent{}) && len(young) > 0
+	if !inside {
+		if len(*paths) <= maxChanges && !reflect.DeepEqual(was, is) {
+			*paths = append(*paths, path)
+		}
+		return
+	}
+	keys := maps.Clone(old)
+	if keys == nil {
+		keys = map[string]any{}
+	}
+	maps.Copy(keys, young)
+	for key := range keys {
+		differ(paths, dotted(path, key), field(old, key), field(young, key))
+	}
+}
+
+func field(object map[string]any, key string) any {
+	if value, there := object[key]; there {
+		return value
+	}
+	return absent{}
+}
