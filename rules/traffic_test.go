@@ -98,6 +98,20 @@ func newReplay(t *testing.T, dialect string) *replay {
 	return &replay{memory{t: t, r: rules.New(d, nil), states: map[string]event.State{}}}
 }
 
+// alone returns the events of a request of which nothing is known. Status 0 means
+// that no answer was seen.
+func (p *replay) alone(request, body string, status int, answer string, more ...[2]string) []event.Event {
+	p.t.Helper()
+	var x recorded
+	x.Step = request
+	x.Request.Method, x.Request.Path, _ = strings.Cut(request, " ")
+	x.Request.Body.Text, x.Response.Body.Text = body, answer
+	x.Request.Headers, x.Response.Headers = more, more
+	x.Response.Status = status
+	clear(p.states)
+	return p.see(&x)
+}
+
 // see returns the events of an exchange.
 func (p *replay) see(x *recorded) []event.Event {
 	p.t.Helper()
