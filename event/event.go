@@ -95,8 +95,10 @@ const (
 
 // Entity is the identity of what changed.
 type Entity struct {
-	Type        string `json:"type"`
-	ID          string `json:"id,omitempty"` // empty if the CMS chose it and no answer was seen
+	Type string `json:"type"`
+	ID   string `json:"id,omitempty"` // empty if the CMS chose it and no answer was seen
+	// Within is the id of what it is part of, where its own is unique only there.
+	Within      string `json:"within,omitempty"`
 	ContentType string `json:"content_type,omitempty"`
 	Locale      string `json:"locale,omitempty"` // only where locales are entities of their own
 	Version     int64  `json:"version,omitempty"`
@@ -150,13 +152,21 @@ func (e *Event) Resolved() string {
 // Key identifies the entity, by the environment that an alias leads to where
 // that is known. Events of one key reach a webhook in order.
 func (e *Event) Key() string {
-	return Key(e.Space, e.Resolved(), e.Entity.Type, e.Entity.ID, e.Entity.Locale)
+	return e.key(e.Resolved())
 }
 
 // Address identifies the entity as the caller addressed it: unlike Key it does
 // not change when an alias does.
 func (e *Event) Address() string {
-	return Key(e.Space, e.Environment, e.Entity.Type, e.Entity.ID, e.Entity.Locale)
+	return e.key(e.Environment)
+}
+
+func (e *Event) key(environment string) string {
+	id := e.Entity.ID
+	if e.Entity.Within != "" {
+		id = e.Entity.Within + "/" + id
+	}
+	return Key(e.Space, environment, e.Entity.Type, id, e.Entity.Locale)
 }
 
 // Key joins what identifies an entity.

@@ -19,7 +19,8 @@ func TestKey(t *testing.T) {
 	if of("s", "master", "live", "x") != of("s", "live", "", "x") {
 		t.Error("an entity seen through an alias is not the one of its target")
 	}
-	for _, other := range []string{of("s", "master", "", "y"), of("s2", "master", "", "x"), of("sm", "aster", "", "x")} {
+	part := event.Event{Space: "s", Environment: "master", Entity: event.Entity{Type: "Entry", ID: "x", Within: "e"}}
+	for _, other := range []string{part.Key(), of("s", "master", "", "y"), of("s2", "master", "", "x"), of("sm", "aster", "", "x")} {
 		if other == key {
 			t.Errorf("two entities have the key %s", other)
 		}

@@ -206,12 +206,13 @@ func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
 	if follow(&e, d.links); x.Intent.Target != "" && e.Environment != "" { // an alias may have moved since
 		e.Alias, e.Target = e.Environment, x.Intent.Target
 	}
+	related := d.relatedKey(&e, v)
 	if d.onlyKeys {
-		d.keys = append(d.keys, e.Key())
+		d.keys = append(d.keys, e.Key(), related)
 		return
 	}
 	d.recall(&e, v)
-	v = v.With(map[string]any{"before": beforeOf(&e)})
+	v = v.With(map[string]any{"before": beforeOf(&e), "related": d.relatedState(related)})
 	actions := r.happened(v)
 	if slices.Contains(actions, "create") {
 		e.Before, e.BeforeUnseen = none, ""
@@ -310,7 +311,7 @@ func (t eventTemplates) fill(e *event.Event, v *expression.Scope) {
 		e.EnvironmentUnseen = why
 	}
 	e.Entity = event.Entity{
-		Type: e.Type, ID: t["id"].known(v), ContentType: t["content_type"].known(v), Locale: t["locale"].known(v),
+		Type: e.Type, ID: t["id"].known(v), Within: t["within"].known(v), ContentType: t["content_type"].known(v), Locale: t["locale"].known(v),
 		Version: versionOf(t["version"].known(v)),
 	}
 }

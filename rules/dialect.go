@@ -155,7 +155,7 @@ var (
 	bodyRoots    = []string{"path", "header", "query", "uri", "request"}
 	requestRoots = []string{"path", "header", "query", "uri", "body"}
 	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "location", "item", "before", "job", "read")
-	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "target", "aliases", "links", "cause", "entity", "time", "id")
+	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "target", "aliases", "links", "cause", "entity", "time", "id", "related")
 )
 
 // compile compiles the file: first what its routes refer to, then the routes.
@@ -319,7 +319,7 @@ func holdsCredential(name string) bool {
 }
 
 // eventSettings are the keys of event.
-var eventSettings = []string{"actor", "alias", "cause", "content_type", "environment", "id", "locale", "space", "target", "version"}
+var eventSettings = []string{"actor", "alias", "cause", "content_type", "environment", "id", "locale", "space", "target", "version", "within"}
 
 // eventTemplates fill in who and what; a setting that is not there has no value.
 type eventTemplates map[string]template

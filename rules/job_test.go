@@ -113,7 +113,7 @@ func later(t *testing.T, method, path, body, result, poll string, read func(path
 		Intent: plan.Intent, Status: r.UsualStatus(plan.Intent), Outcome: event.Done, Time: at,
 		Answer: event.Copy{Bytes: []byte(`{"sys":{"id":"J1","status":"created"}}`)},
 	}
-	if at := short(r.Derive(x, nil, nil)); len(at) != 1 || !strings.HasSuffix(at[0], "Action.create J1") {
+	if at := short(r.Derive(x, nil, nil)); len(at) != 1 || !strings.HasSuffix(at[0], ".create J1") {
 		t.Errorf("at once: %s", at)
 	}
 	job := r.Job(x)
@@ -135,6 +135,20 @@ func later(t *testing.T, method, path, body, result, poll string, read func(path
 		}
 	}
 	return r.Derive(done, nil, nil)
+}
+
+// TestBulkOperation: all that is known of it is that it ended.
+func TestBulkOperation(t *testing.T) {
+	t.Parallel()
+	const at = "/spaces/s/environments/e/bulk_operations"
+	for status, want := range map[string]string{
+		"succeeded": "[BulkContentOperation.complete J1]", "failed": "[BulkContentOperation.complete J1]", "created": "[]", "inProgress": "[]", "canceled": "[]",
+	} {
+		events := later(t, "POST", at+"/entries/create", `{}`, `{"sys":{"id":"J1","status":"`+status+`"}}`, at+"/J1", nil)
+		if got := fmt.Sprint(short(events)); got != want {
+			t.Errorf("%s: %s", status, got)
+		}
+	}
 }
 
 // native are the native headers of an event, as one text.

@@ -26,6 +26,11 @@ type resource struct {
 	Skip string `yaml:"skip"`
 	// Before takes the place of the dialect's.
 	Before beforeConfig `yaml:"before"`
+	// Related is another entity whose state payloads may read.
+	Related struct {
+		Type string `yaml:"type"`
+		ID   string `yaml:"id"`
+	} `yaml:"related"`
 
 	included bool // it is of the included dialect
 }
@@ -101,10 +106,15 @@ type route struct {
 	job     *jobConfig
 	after   []*route // what the result of the job means; none: the same
 
+	related struct {
+		typ string
+		id  template // nil: there is none
+	}
 	before *beforeConfig // of the resource or the dialect
 	needs  *beforeConfig // nil: nothing is read before
-	// readsBefore says that an action or the payload depends on what was.
-	readsBefore bool
+	// readsBefore says that an action or the payload depends on what was, and
+	// readsRelated that the payload depends on the related entity.
+	readsBefore, readsRelated bool
 
 	format         string
 	accepted, gone bool
@@ -159,7 +169,8 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 	if r.payload = d.payloads[c.Payload]; c.Payload != "" && r.payload == nil {
 		check.Add("payload", "there is no payload %q under payloads%s", c.Payload, didYouMean(c.Payload, d.payloads))
 	}
-	r.readsBefore = reads["before"] || d.payloadReads[c.Payload]["before"]
+	inPayload := d.payloadReads[c.Payload]
+	r.readsBefore, r.readsRelated = reads["before"] || inPayload["before"], inPayload["related"]
 	if r.needs = r.before; c.Needs == "" {
 		r.needs = nil
 	} else if c.Needs != "before" {
@@ -281,6 +292,9 @@ func (d *Dialect) addResource(check place, res *resource) {
 	base := route{
 		set: res.Set, skip: slices.Clip(d.skip), typ: compileTemplate(check, "type", res.Type, answerRoots),
 		event: d.event.with(check.In("event"), res.Event),
+	}
+	if base.related.typ = res.Related.Type; res.Related.ID != "" {
+		base.related.id = compileTemplate(check.In("related"), "id", res.Related.ID, answerRoots)
 	}
 	if base.before = d.compileBefore(check.In("before"), res.Before); base.before == nil {
 		base.before = d.before

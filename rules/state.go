@@ -47,11 +47,11 @@ func (r *Rules) Recall(x *event.Exchange, links event.Links) (keys []string, con
 	if of == nil {
 		return nil, false
 	}
-	content = of.readsBefore || r.roots["before"] || r.roots["changes"]
-	for _, after := range of.after {
-		content = content || after.readsBefore
+	content = r.roots["before"] || r.roots["changes"]
+	for _, one := range append(slices.Clip(of.after), of) {
+		content = content || one.readsBefore || one.readsRelated
 	}
-	if _, constant := of.typ.constant(); constant && of.each == nil && of.job == nil && x.Intent.Entity != "" {
+	if _, constant := of.typ.constant(); constant && of.each == nil && of.job == nil && of.related.id == nil && x.Intent.Entity != "" {
 		return []string{x.Intent.Entity}, content
 	}
 	return r.derive(x, links, nil, true).keys, content
@@ -111,6 +111,24 @@ func (d *derivation) recall(e *event.Event, v *expression.Scope) {
 	if e.Entity.ContentType == "" {
 		e.Entity.ContentType = state.ContentType
 	}
+}
+
+// relatedKey is the key of the entity that an event's is related to, "" if there
+// is none.
+func (d *derivation) relatedKey(e *event.Event, v *expression.Scope) string {
+	id := d.route.related.id.known(v)
+	if id == "" {
+		return ""
+	}
+	return event.Key(e.Space, e.Resolved(), d.route.related.typ, id, "")
+}
+
+// relatedState is what is known of that entity, as expressions see it.
+func (d *derivation) relatedState(key string) expression.Document {
+	if payload := d.states[key].Payload; payload != nil {
+		return whole(payload)
+	}
+	return expression.Document{Why: "nothing is kept of what it is related to"}
 }
 
 // lookedUp fills in what was read before the write.

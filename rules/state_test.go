@@ -48,6 +48,7 @@ payloads:
 type memory struct {
 	t      *testing.T
 	r      *rules.Rules
+	links  event.Links
 	states map[string]event.State
 	seq    uint64
 }
@@ -64,7 +65,7 @@ func newMemory(t *testing.T, dialect string, webhooks ...rules.Webhook) *memory 
 // begin starts a write.
 func (m *memory) begin(method, path string) *event.Exchange {
 	m.t.Helper()
-	plan := m.r.Classify(event.Head{Method: method, Path: path, Headers: headers{}}, nil)
+	plan := m.r.Classify(event.Head{Method: method, Path: path, Headers: headers{}}, m.links)
 	if plan.Class != event.Write {
 		m.t.Fatalf("%s %s is no write", method, path)
 	}
@@ -82,12 +83,12 @@ func (m *memory) end(x *event.Exchange, answer string) []event.Event {
 
 // derive makes the events of an exchange, and keeps what they say.
 func (m *memory) derive(x *event.Exchange) []event.Event {
-	keys, _ := m.r.Recall(x, nil)
+	keys, _ := m.r.Recall(x, m.links)
 	known := map[string]event.State{}
 	for _, key := range keys {
 		known[key] = m.states[key]
 	}
-	events := m.r.Derive(x, nil, known)
+	events := m.r.Derive(x, m.links, known)
 	for _, e := range events {
 		if e.Late {
 			continue

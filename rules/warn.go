@@ -237,7 +237,7 @@ func someSet(wanted []product, path expression.Path) bool {
 
 // properties are what events have of the roots that have properties.
 var properties = map[string][]string{
-	"entity":  {"type", "id", "content_type", "version"},
+	"entity":  {"type", "id", "within", "content_type", "version"},
 	"request": {"method", "path", "id", "traceparent", "user_agent"},
 }
 
