@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"cmstap/internal/demo"
+	"cmstap/rules"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -361,4 +363,31 @@ var bothWords = regexp.MustCompile(`([\w-]+)/([\w-]+)`)
 func tableOf(cms string, readable bool) []string {
 	word := either(readable, "$2", "$1")
 	return strings.Split(strings.TrimSpace(bothWords.ReplaceAllString(cmsTables[cms], word)), "\n")
+}
+
+// TestCMSDocs: the configs and dialects in docs/cms are good ones.
+func TestCMSDocs(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("docs/cms/*.md")
+	if err != nil || len(pages) < 5 {
+		t.Fatal(pages, err)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+			if strings.HasPrefix(block[1], "name:") {
+				if _, err := rules.ParseDialect(page, []byte(block[1])); err != nil {
+					t.Error(err)
+				}
+				continue
+			}
+			config, err := parseConfig(page, []byte(block[1]), &runCommand{})
+			if err != nil || len(config.warnings) > 0 || i > 0 {
+				t.Errorf("%s: %v %v", page, err, config)
+			}
+		}
+	}
 }
