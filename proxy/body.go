@@ -20,8 +20,10 @@ type upload struct {
 	body     io.Reader
 	conn     *watchedConn
 	size     int // announced bytes; -1 if chunked
+	most     int // bytes that it may have; 0 for any number
 	stall    time.Duration
 	progress func() // called before each read
+	ended    func() // called when all of the body was read; may be nil
 	start    []byte // was read already and is to be read again
 	got      int
 	err      error // why the client's body is not whole; the client's doing
@@ -29,6 +31,8 @@ type upload struct {
 	mu        sync.Mutex
 	abandoned bool // nobody wants the rest
 }
+
+var errTooLarge = errors.New("the body is too large")
 
 var errAbandoned = errors.New("the rest of the body is not wanted")
 
@@ -45,11 +49,15 @@ func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.body.Read(p)
 	u.got += n
 	switch {
+	case u.most > 0 && u.got > u.most:
+		return 0, u.fail(errTooLarge)
 	case err == nil:
 	case !errors.Is(err, io.EOF):
 		return n, u.fail(err)
 	case u.size >= 0 && u.got < u.size, u.size < 0 && u.conn.ended.Load():
 		return n, u.fail(io.ErrUnexpectedEOF)
+	case u.ended != nil:
+		u.ended()
 	}
 	return n, err
 }
@@ -91,11 +99,12 @@ type answerBody struct {
 	body    io.Reader
 	conn    *watchedConn
 	chunked bool
-	stall   time.Duration
+	stall   time.Duration // 0: it may be silent for as long as it likes
 	hurry   time.Duration // for the rest, once nobody waits for it
 	until   time.Time     // when to give up; zero if only a stall ends it
 	release func(reusable bool)
 	broke   func(err error) // told if the body is not whole; may be nil
+	ended   func()          // told if it is, before the last read returns; may be nil
 	err     error           // how it ended; the connection is no longer ours then
 }
 
@@ -113,12 +122,18 @@ func (a *answerBody) Read(p []byte) (int, error) {
 	case a.chunked && a.conn.ended.Load():
 		a.fail(io.ErrUnexpectedEOF)
 	default:
+		if a.ended != nil {
+			a.ended()
+		}
 		a.end(io.EOF, true)
 	}
 	return n, a.err
 }
 
 func (a *answerBody) deadline() time.Time {
+	if a.stall == 0 {
+		return a.until
+	}
 	next := time.Now().Add(a.stall)
 	if !a.until.IsZero() && a.until.Before(next) {
 		return a.until

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -21,6 +22,7 @@ type openConns struct {
 	stall time.Duration
 	mu    sync.Mutex
 	open  map[*watchedConn]bool
+	of    map[netip.Addr]int // how many are of a client
 }
 
 func (o *openConns) watch(conn net.Conn) *watchedConn {
@@ -31,33 +33,93 @@ func (o *openConns) watch(conn net.Conn) *watchedConn {
 	return c
 }
 
+// admit is watch for a client's connection, unless it has too many; without a
+// bound it may have any number.
+func (o *openConns) admit(conn net.Conn, from netip.Addr, bound int) (c *watchedConn, ok bool) {
+	c = &watchedConn{Conn: conn, stall: o.stall, among: o, from: from, mark: -1}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if bound > 0 && o.of[from] >= bound {
+		return nil, false
+	}
+	o.of[from]++
+	o.open[c] = true
+	return c, true
+}
+
 func (o *openConns) forget(c *watchedConn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if !o.open[c] {
+		return
+	}
 	delete(o.open, c)
+	if o.of[c.from]--; o.of[c.from] <= 0 {
+		delete(o.of, c.from)
+	}
+}
+
+func (o *openConns) all() []*watchedConn {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Keys(o.open))
 }
 
 func (o *openConns) closeAll() {
-	o.mu.Lock()
-	all := slices.Collect(maps.Keys(o.open))
-	o.mu.Unlock()
-	for _, c := range all {
+	for _, c := range o.all() {
 		_ = c.Close()
+	}
+}
+
+// letGo closes the CMS's connection of each client that left while nothing of
+// the answer moves, so that an event stream or a slow question ends.
+func (o *openConns) letGo() {
+	for _, c := range o.all() {
+		c.leaveIfGone()
 	}
 }
 
 // clientListener wraps every connection that it accepts.
 type clientListener struct {
 	net.Listener
-	conns *openConns
+	proxy *Proxy
 }
 
 func (l clientListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		from, bound := addressOf(conn), l.proxy.config.MaxPerClient
+		if l.proxy.isTrusted(from) {
+			bound = 0 // it stands for many
+		}
+		if c, ok := l.proxy.conns.admit(conn, from, bound); ok {
+			return c, nil
+		}
+		l.proxy.turnAway(conn, from)
 	}
-	return l.conns.watch(conn), nil
+}
+
+// turnAway ends the connection of a client that has too many.
+func (p *Proxy) turnAway(conn net.Conn, from netip.Addr) {
+	if last := p.turnedAway.Swap(time.Now().Unix()); time.Now().Unix()-last >= 60 {
+		p.log.Warn("busy", "client", from, "connections", p.config.MaxPerClient,
+			"hint", "a client has too many connections (proxy.max_per_client): further ones get 503; name proxies in trusted_proxies")
+	}
+	if p.config.tls == nil {
+		_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 52\r\n\r\n"+
+			"cmstap: too many connections from one client's side\n")
+	}
+	_ = conn.Close()
+}
+
+// addressOf is the address that a connection comes from; zero if it has none.
+func addressOf(conn net.Conn) netip.Addr {
+	from, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	return from.Addr().Unmap()
 }
 
 // watchedConn remembers what the message codec forgets: that the peer ended
@@ -71,8 +133,51 @@ type watchedConn struct {
 	ending  atomic.Bool // the next Read will find the end
 	written atomic.Int64
 
+	from netip.Addr  // of a client
+	left atomic.Bool // the client is gone, and the CMS's connection was closed
+
 	mu     sync.Mutex
-	halted bool // nothing more is to be written
+	halted bool         // nothing more is to be written
+	serves *watchedConn // the CMS's connection that is of no use without this client
+
+	// Of the server's goroutine, which writes through a buffer of its own.
+	mark   int64 // what was written before the last answer; -1 before the first
+	unsure bool  // something of an answer may wait in that buffer
+}
+
+// willWrite notes that the server is about to write an answer with a body of size
+// bytes.
+func (c *watchedConn) willWrite(size int) {
+	c.mark = c.written.Load()
+	c.unsure = c.unsure || size < 0 || size > 4<<10 // a part of it may be written by itself
+}
+
+// isFlushed tells whether all earlier answers went out. The server keeps one back
+// if the next request is there already.
+func (c *watchedConn) isFlushed() bool {
+	c.unsure = c.unsure || c.mark >= 0 && c.mark == c.written.Load()
+	return !c.unsure
+}
+
+// cuts names the connection to close if the client leaves; nil for none. Without
+// a client it does nothing.
+func (c *watchedConn) cuts(other *watchedConn) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.serves = other
+}
+
+// leaveIfGone closes what serves only a client that is gone.
+func (c *watchedConn) leaveIfGone() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.serves != nil && c.isGone() {
+		c.left.Store(true)
+		_ = c.serves.Close()
+	}
 }
 
 func (c *watchedConn) Read(p []byte) (int, error) {
@@ -143,7 +248,7 @@ func dialUpstream(c Config) (net.Conn, error) {
 		return nil, err
 	}
 	if c.Upstream.Scheme == "https" {
-		secured := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.Upstream.Hostname()})
+		secured := tls.Client(conn, c.upstreamTLS)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			conn.Close()
 			return nil, err
@@ -159,26 +264,43 @@ func (c *watchedConn) isAlive() bool {
 	if c.ending.Load() {
 		return false
 	}
-	conn := c.Conn
+	_, _, err := peek(c.Conn)
+	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, errors.ErrUnsupported)
+}
+
+// isGone tells whether the peer ended the connection: nothing comes any more, or
+// with TLS, the word that nothing will.
+func (c *watchedConn) isGone() bool {
+	const alert = 21 // RFC 8446 section 5.1
+	first, n, err := peek(c.Conn)
+	_, secured := c.Conn.(*tls.Conn)
+	return err == nil && (n == 0 || secured && first == alert) || err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, errors.ErrUnsupported)
+}
+
+// peek looks at the first byte that waits to be read. Without one, n is 0 at the
+// end of the stream, and else the error is EAGAIN.
+func peek(conn net.Conn) (first byte, n int, err error) {
 	if secured, ok := conn.(*tls.Conn); ok {
 		conn = secured.NetConn()
 	}
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
-		return true
+		return 0, 0, errors.ErrUnsupported
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return false
+		return 0, 0, err
 	}
-	alive := false
+	var b [1]byte
+	var failed error
 	err = raw.Read(func(fd uintptr) bool {
-		var b [1]byte
-		_, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		alive = errors.Is(err, syscall.EAGAIN)
+		n, _, failed = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		return true
 	})
-	return err == nil && alive
+	if err == nil {
+		err = failed
+	}
+	return b[0], n, err
 }
 
 // unblock makes reads and writes that wait return at once.

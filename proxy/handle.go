@@ -24,6 +24,7 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 		p.say(ctx, fasthttp.StatusInternalServerError, "a fault in cmstap; see its log")
 		ctx.SetConnectionClose()
 	})
+	defer answered(ctx)
 	in := &ctx.Request.Header
 	if why := refusal(in); why != "" {
 		p.say(ctx, fasthttp.StatusBadRequest, why)
@@ -36,6 +37,7 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 	plan := p.tap.Classify(head)
 	t := newTrip()
 	defer t.end()
+	t.interim = p.interim(ctx)
 	p.outgoing(ctx, &t.req.Header, named)
 	ctx.Response.Header.CopyTo(&t.answer.Header) // no invented Date and Content-Type, names as they are
 	up, err := p.incoming(ctx, t)
@@ -50,8 +52,12 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 		p.cutShort(ctx, err)
 	case plan.Class == event.Observe:
 		p.nameHost(in, plan.Intent)
+		t.leaves = ctx.Conn().(*watchedConn)
 		p.observe(ctx, t, up, plan)
+	case plan.Class == event.Pass && up == nil && isUpgrade(in, named):
+		p.tunnel(ctx, t)
 	case plan.Class == event.Pass:
+		t.leaves = ctx.Conn().(*watchedConn)
 		p.pass(ctx, t, up)
 	default:
 		p.nameHost(in, plan.Intent)
@@ -60,6 +66,15 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 			p.write(ctx, t, up, x, plan.Judge)
 		}
 	}
+}
+
+// answered notes what the server is about to write.
+func answered(ctx *fasthttp.RequestCtx) {
+	size := ctx.Response.Header.ContentLength()
+	if !ctx.Response.IsBodyStream() {
+		size = len(ctx.Response.Body())
+	}
+	ctx.Conn().(*watchedConn).willWrite(size)
 }
 
 // nameHost notes the host that the client addressed, if the CMS gets that one.
@@ -92,6 +107,13 @@ func (p *Proxy) incoming(ctx *fasthttp.RequestCtx, t *trip) (*upload, error) {
 	up := &upload{
 		body: ctx.RequestBodyStream(), conn: ctx.Conn().(*watchedConn),
 		size: ctx.Request.Header.ContentLength(), stall: p.config.StallTimeout.Std(), progress: func() {},
+		most: int(p.config.MaxBody),
+	}
+	if up.most > 0 && up.size > up.most {
+		return nil, errTooLarge
+	}
+	if up.size < 0 {
+		up.ended = func() { copyTrailers(&ctx.Request.Header, &t.req.Header) }
 	}
 	if up.size < 0 || up.size > smallBody {
 		return up, nil
@@ -174,7 +196,7 @@ func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, x *event.Ex
 	var start []byte
 	if hold {
 		var err error
-		start, err = io.ReadAll(io.LimitReader(t.body, holdLimit+1))
+		start, err = p.readHeld(t.body)
 		if err != nil || len(start) <= holdLimit {
 			conclude(&boundedCopy{bytes: start}, err)
 			p.replyWhole(ctx, t, start, err)
@@ -193,6 +215,22 @@ func headerOf(answer *fasthttp.Response, name string) string {
 		}
 	}
 	return ""
+}
+
+// maxHolding bounds how many large answers of writes are held at a time; others
+// wait, and so does the CMS.
+const maxHolding = 16
+
+// readHeld reads what is held of an answer: all, or a little more than that.
+func (p *Proxy) readHeld(body io.Reader) ([]byte, error) {
+	start, err := io.ReadAll(io.LimitReader(body, smallBody))
+	if err != nil || len(start) < smallBody {
+		return start, err
+	}
+	p.holding <- struct{}{}
+	defer func() { <-p.holding }()
+	rest, err := io.ReadAll(io.LimitReader(body, holdLimit+1-smallBody))
+	return append(start, rest...), err
 }
 
 // conclude judges a write's answer and hands it to the tap, whatever happens.
@@ -231,14 +269,7 @@ func isEventStream(answer *fasthttp.Response) bool {
 // deleted, and takes no Date but from the wire.
 func (p *Proxy) replyHeader(ctx *fasthttp.RequestCtx, t *trip) {
 	from, to := &t.answer.Header, &ctx.Response.Header
-	named := connectionTokens(from.All())
-	head := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", from.StatusCode(), from.StatusMessage())
-	for key, value := range from.All() {
-		if !isHopByHop(text(key), named) {
-			head = fmt.Appendf(head, "%s: %s\r\n", key, value)
-		}
-	}
-	head = append(head, "\r\n"...)
+	head := headText(from)
 	if err := to.Read(bufio.NewReaderSize(bytes.NewReader(head), len(head))); err != nil {
 		panic("an answer's head can not be parsed again") // it was before; err may quote it
 	}
@@ -248,7 +279,32 @@ func (p *Proxy) replyHeader(ctx *fasthttp.RequestCtx, t *trip) {
 	}
 	if t.body != nil {
 		t.body.broke = func(err error) { p.complain(ctx, err, event.Unknown) }
+		if t.body.chunked {
+			t.body.ended = func() { copyTrailers(&t.answer.Header, to) }
+		}
 	}
+}
+
+// interim is the client's connection if interim answers may be written to it now:
+// HTTP/1.0 does not know them.
+func (p *Proxy) interim(ctx *fasthttp.RequestCtx) *watchedConn {
+	client := ctx.Conn().(*watchedConn)
+	if !ctx.Request.Header.IsHTTP11() || !client.isFlushed() {
+		return nil
+	}
+	return client
+}
+
+// headText is an answer's head without hop-by-hop fields.
+func headText(from *fasthttp.ResponseHeader) []byte {
+	named := connectionTokens(from.All())
+	head := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", from.StatusCode(), from.StatusMessage())
+	for key, value := range from.All() {
+		if !isHopByHop(text(key), named) {
+			head = fmt.Appendf(head, "%s: %s\r\n", key, value)
+		}
+	}
+	return append(head, "\r\n"...)
 }
 
 // replyWhole sends an answer that was read to its end, or says that it broke
@@ -261,6 +317,9 @@ func (p *Proxy) replyWhole(ctx *fasthttp.RequestCtx, t *trip, body []byte, err e
 	}
 	p.replyHeader(ctx, t)
 	ctx.Response.SetBodyRaw(body)
+	if t.body != nil && t.body.chunked {
+		copyTrailers(&t.answer.Header, &ctx.Response.Header)
+	}
 }
 
 // replyStream sends an answer while it comes.
@@ -282,6 +341,8 @@ func (p *Proxy) fail(ctx *fasthttp.RequestCtx, t *trip) {
 	case t.outcome == event.Cut:
 		p.cutShort(ctx, t.err)
 		return
+	case errors.Is(t.err, fasthttp.ErrNoFreeConns):
+		p.say(ctx, fasthttp.StatusServiceUnavailable, "all connections to the CMS are in use; nothing was sent to it")
 	case t.outcome == event.NotSent:
 		p.say(ctx, fasthttp.StatusBadGateway, "the CMS can not be reached; nothing was sent to it")
 	case isTimeout(t.err):
@@ -295,7 +356,14 @@ func (p *Proxy) fail(ctx *fasthttp.RequestCtx, t *trip) {
 // complain writes the one line about a CMS that did not answer as it should,
 // or was not given the time to.
 func (p *Proxy) complain(ctx *fasthttp.RequestCtx, err error, outcome event.Outcome) {
+	if ctx.Conn().(*watchedConn).left.Load() {
+		p.log.Debug("left", "error", "the client left before the CMS had answered")
+		return
+	}
 	msg, hint := "upstream", "look at the CMS and at proxy.upstream"
+	if errors.Is(err, fasthttp.ErrNoFreeConns) {
+		hint = "the CMS is slow, or proxy.upstream_connections is too low"
+	}
 	if p.cutting.Load() {
 		msg, hint = "cut", "the stop did not wait any longer for the CMS's answer"
 	}
@@ -307,8 +375,12 @@ func (p *Proxy) complain(ctx *fasthttp.RequestCtx, err error, outcome event.Outc
 // cutShort ends a request whose client did not finish its body.
 func (p *Proxy) cutShort(ctx *fasthttp.RequestCtx, err error) {
 	p.log.Debug("cut", "error", err)
-	p.say(ctx, fasthttp.StatusBadRequest, "the request body ended early")
 	ctx.SetConnectionClose()
+	if errors.Is(err, errTooLarge) {
+		p.say(ctx, fasthttp.StatusRequestEntityTooLarge, "the request's body is larger than proxy.max_body")
+		return
+	}
+	p.say(ctx, fasthttp.StatusBadRequest, "the request body ended early")
 }
 
 // say answers in cmstap's own name.

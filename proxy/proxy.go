@@ -8,14 +8,18 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,9 +53,12 @@ type Config struct {
 	Dialect  string      `yaml:"dialect"`
 	// Host is the Host header that the CMS gets: upstream or preserve; the
 	// dialect says which by default.
-	Host           string   `yaml:"host"`
-	TLS            TLS      `yaml:"tls"`
-	TrustedProxies []string `yaml:"trusted_proxies"`
+	Host string `yaml:"host"`
+	TLS  TLS    `yaml:"tls"`
+	// UpstreamTLS is for a CMS whose certificate the system does not know, or that
+	// wants one.
+	UpstreamTLS    UpstreamTLS `yaml:"upstream_tls"`
+	TrustedProxies []string    `yaml:"trusted_proxies"`
 	// Durability is what a write gets that can not be recorded: required (503)
 	// or best_effort (it passes, and the gap is counted and logged).
 	Durability string `yaml:"durability"`
@@ -62,10 +69,25 @@ type Config struct {
 	AnswerTimeout  setting.Duration `yaml:"answer_timeout"`  // the CMS's header, once it has the request
 	StallTimeout   setting.Duration `yaml:"stall_timeout"`   // a body on either side that does not move
 	MaxHeader      setting.Size     `yaml:"max_header"`
-	MaxConnections int              `yaml:"max_connections"` // clients', and the CMS's
+	MaxConnections int              `yaml:"max_connections"` // clients'
+	MaxPerClient   int              `yaml:"max_per_client"`  // of one address that is no trusted proxy; 0 for any number
+	MaxBody        setting.Size     `yaml:"max_body"`        // of a request; 0 for any size
+	// UpstreamConnections bounds the connections to the CMS, and WaitTimeout how
+	// long a request waits for one.
+	UpstreamConnections int              `yaml:"upstream_connections"`
+	WaitTimeout         setting.Duration `yaml:"wait_timeout"`
 
-	trusted []netip.Prefix
-	tls     *tls.Config
+	trusted     []netip.Prefix
+	tls         *tls.Config
+	upstreamTLS *tls.Config
+}
+
+// UpstreamTLS says how the CMS's certificate is checked, and what it is shown.
+type UpstreamTLS struct {
+	CA         string `yaml:"ca"`          // a file with the certificates to trust, instead of the system's
+	ServerName string `yaml:"server_name"` // the name to ask for, if it is not the host of upstream
+	Cert       string `yaml:"cert"`        // cmstap's own certificate and key, if the CMS asks for one
+	Key        string `yaml:"key"`
 }
 
 // TLS is the listener's certificate; without one the listener speaks plain
@@ -81,7 +103,8 @@ func DefaultConfig() Config {
 		Listen: "127.0.0.1:8080", Dialect: "contentful", Durability: "required",
 		HeaderTimeout: setting.Duration(10 * time.Second), IdleTimeout: setting.Duration(75 * time.Second),
 		ConnectTimeout: setting.Duration(5 * time.Second), AnswerTimeout: setting.Duration(time.Minute),
-		StallTimeout: setting.Duration(time.Minute), MaxHeader: 16 << 10, MaxConnections: 4096,
+		StallTimeout: setting.Duration(time.Minute), MaxHeader: 16 << 10, MaxConnections: 4096, MaxPerClient: 1024,
+		UpstreamConnections: 1024, WaitTimeout: setting.Duration(5 * time.Second),
 	}
 }
 
@@ -107,16 +130,55 @@ func (c *Config) Validate(check setting.Check) {
 	if c.MaxConnections < 1 {
 		check.Add("max_connections", "must be at least 1")
 	}
+	if c.UpstreamConnections < 1 {
+		check.Add("upstream_connections", "must be at least 1")
+	}
+	if c.MaxPerClient < 0 {
+		check.Add("max_per_client", "must be at least 1, or 0 for any number")
+	}
 	for path, span := range map[string]setting.Duration{
 		"header_timeout": c.HeaderTimeout, "idle_timeout": c.IdleTimeout, "connect_timeout": c.ConnectTimeout,
-		"answer_timeout": c.AnswerTimeout, "stall_timeout": c.StallTimeout,
+		"answer_timeout": c.AnswerTimeout, "stall_timeout": c.StallTimeout, "wait_timeout": c.WaitTimeout,
 	} {
 		if span <= 0 {
 			check.Add(path, "must be longer than 0s")
 		}
 	}
 	c.readCertificate(check)
+	c.readUpstreamTLS(check)
 	c.parseTrusted(check)
+}
+
+// readUpstreamTLS reads the certificates for the CMS's side.
+func (c *Config) readUpstreamTLS(check setting.Check) {
+	of := c.UpstreamTLS
+	c.upstreamTLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: of.ServerName}
+	if c.Upstream.URL != nil {
+		c.upstreamTLS.ServerName = cmp.Or(of.ServerName, c.Upstream.Hostname())
+		if of != (UpstreamTLS{}) && c.Upstream.Scheme != "https" {
+			check.Add("upstream_tls", "is for an upstream that begins with https://")
+		}
+	}
+	if of.CA != "" {
+		check.File("upstream_tls.ca", of.CA)
+		text, err := os.ReadFile(of.CA)
+		c.upstreamTLS.RootCAs = x509.NewCertPool()
+		if err != nil {
+			check.Add("upstream_tls.ca", "the file can not be read: %v", err)
+		} else if !c.upstreamTLS.RootCAs.AppendCertsFromPEM(text) {
+			check.Add("upstream_tls.ca", "there is no certificate in PEM form in %s", of.CA)
+		}
+	}
+	if of.Cert == "" && of.Key == "" {
+		return
+	}
+	check.File("upstream_tls.cert", of.Cert)
+	check.File("upstream_tls.key", of.Key)
+	pair, err := tls.LoadX509KeyPair(of.Cert, of.Key)
+	if err != nil {
+		check.Add("upstream_tls", "the certificate and key can not be read: %v", err)
+	}
+	c.upstreamTLS.Certificates = []tls.Certificate{pair}
 }
 
 func (c *Config) readCertificate(check setting.Check) {
@@ -170,18 +232,24 @@ type Proxy struct {
 	basePath string
 	cutting  atomic.Bool // a stop closes the connections that are left
 	host     string      // the Host header for the CMS; "" keeps the client's
+
+	holding    chan struct{} // one for each answer of a write that is large
+	tunnels    atomic.Int64  // that are open
+	turnedAway atomic.Int64  // when a client last had too many connections; seconds since 1970
+	stopped    chan struct{}
+	stop       sync.Once
 }
 
 // New returns a proxy for a validated config.
 func New(config Config, tap Tap, log *slog.Logger) *Proxy {
 	p := &Proxy{
 		config: config, tap: tap, log: log, basePath: strings.TrimSuffix(config.Upstream.EscapedPath(), "/"),
-		observed: make(chan struct{}, maxObserved),
+		observed: make(chan struct{}, maxObserved), holding: make(chan struct{}, maxHolding), stopped: make(chan struct{}),
 	}
 	if config.Host != "preserve" {
 		p.host = config.Upstream.Host
 	}
-	p.conns = &openConns{stall: config.StallTimeout.Std(), open: map[*watchedConn]bool{}}
+	p.conns = &openConns{stall: config.StallTimeout.Std(), open: map[*watchedConn]bool{}, of: map[netip.Addr]int{}}
 	p.server = p.newServer()
 	p.pool = p.newPool()
 	return p
@@ -218,7 +286,7 @@ func (p *Proxy) headerReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfig
 func (p *Proxy) newPool() *fasthttp.HostClient {
 	return &fasthttp.HostClient{
 		Addr:     upstreamAddress(p.config),
-		MaxConns: p.config.MaxConnections, MaxConnWaitTimeout: p.config.ConnectTimeout.Std(),
+		MaxConns: p.config.UpstreamConnections, MaxConnWaitTimeout: p.config.WaitTimeout.Std(),
 		MaxIdleConnDuration: 4 * time.Second, ConnPoolStrategy: fasthttp.LIFO,
 		ReadBufferSize: max(int(p.config.MaxHeader), 16<<10), WriteBufferSize: 16 << 10,
 		Dial: func(string) (net.Conn, error) {
@@ -250,7 +318,7 @@ func (p *Proxy) Listen() error {
 	if p.config.tls != nil {
 		listener = tls.NewListener(listener, p.config.tls)
 	}
-	p.listener = clientListener{listener, p.conns}
+	p.listener = clientListener{listener, p}
 	return nil
 }
 
@@ -258,12 +326,31 @@ func (p *Proxy) Listen() error {
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 // Serve answers requests until Shutdown.
-func (p *Proxy) Serve() error { return p.server.Serve(p.listener) }
+func (p *Proxy) Serve() error {
+	go p.watchClients()
+	return p.server.Serve(p.listener)
+}
+
+// watchClients looks every second for clients that left.
+func (p *Proxy) watchClients() {
+	defer p.recovered("looking for clients that left", func() {})
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			p.conns.letGo()
+		case <-p.stopped:
+			return
+		}
+	}
+}
 
 // Shutdown stops accepting and waits for requests in flight until ctx ends;
 // then it closes their connections and waits until they have noticed. A Serve
 // that has not begun yet ends at once.
 func (p *Proxy) Shutdown(ctx context.Context) error {
+	defer p.stop.Do(func() { close(p.stopped) })
 	err := p.server.ShutdownWithContext(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		p.log.Warn("cut", "error", "requests were still running at the stop; their connections are closed")
@@ -273,7 +360,17 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	}
 	_ = p.listener.Close() // a server that does not serve yet does not know it
 	p.pool.CloseIdleConnections()
-	return err
+	return errors.Join(err, p.endTunnels(time.Second))
+}
+
+// endTunnels closes the tunnels, which the server does not know any more.
+func (p *Proxy) endTunnels(longest time.Duration) error {
+	for end := time.Now().Add(longest); p.tunnels.Load() > 0; <-time.After(10 * time.Millisecond) {
+		if p.conns.closeAll(); time.Now().After(end) {
+			return errors.New("tunnels are still open")
+		}
+	}
+	return nil
 }
 
 // awaitHandlers waits until no connection is served any more.

@@ -134,12 +134,15 @@ func (p *Proxy) scheme() string {
 // client is the address that the connection comes from, and whether it is a
 // proxy that is trusted to name clients of its own.
 func (p *Proxy) client(ctx *fasthttp.RequestCtx) (address string, trusted bool) {
-	from, err := netip.ParseAddrPort(ctx.RemoteAddr().String())
-	if err != nil {
+	ip := ctx.Conn().(*watchedConn).from
+	if !ip.IsValid() {
 		return "unknown", false
 	}
-	ip := from.Addr().Unmap()
-	return ip.String(), slices.ContainsFunc(p.config.trusted, func(r netip.Prefix) bool { return r.Contains(ip) })
+	return ip.String(), p.isTrusted(ip)
+}
+
+func (p *Proxy) isTrusted(ip netip.Addr) bool {
+	return slices.ContainsFunc(p.config.trusted, func(r netip.Prefix) bool { return r.Contains(ip) })
 }
 
 func isForwarded(name string) bool {
@@ -162,20 +165,15 @@ func isAny(name string, of ...string) bool {
 func connectionTokens(fields iter.Seq2[[]byte, []byte]) []string {
 	var named []string
 	for key, value := range fields {
-		if isAny(text(key), "Connection") {
-			named = append(named, tokens(string(value))...)
+		if !isAny(text(key), "Connection") {
+			continue
+		}
+		for _, token := range tokens(string(value)) {
+			// Nobody can have the fields removed that frame or route the message.
+			if !isAny(token, "close", "keep-alive", "Host", "Content-Length") {
+				named = append(named, token)
+			}
 		}
 	}
 	return named
-}
-
-func tokens(value string) []string {
-	var list []string
-	for token := range strings.SplitSeq(value, ",") {
-		// Nobody can have the fields removed that frame or route the message.
-		if token = strings.TrimSpace(token); !isAny(token, "", "close", "keep-alive", "Host", "Content-Length") {
-			list = append(list, token)
-		}
-	}
-	return list
 }

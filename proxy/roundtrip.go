@@ -28,6 +28,10 @@ type trip struct {
 	body   *answerBody        // nil if there is none
 	early  bool               // the CMS answered or failed before it had the whole request
 	until  time.Time          // when to give up, besides the timeouts; zero for never
+	// interim is the client's connection if interim answers can be passed on.
+	interim *watchedConn
+	// leaves says that the CMS's connection is closed if the client leaves.
+	leaves *watchedConn
 	// outcome is NotSent, Cut or Unknown if err is set, and only then.
 	outcome event.Outcome
 	err     error
@@ -56,13 +60,15 @@ func (p *Proxy) forward(t *trip, up *upload) {
 	before := conn.written.Load()
 	reader := p.pool.AcquireReader(conn)
 	end := func(whole bool) {
+		t.leaves.cuts(nil)
 		whole = whole && !t.early && !t.answer.ConnectionClose() && reader.Buffered() == 0 && !conn.ended.Load()
 		p.pool.ReleaseReader(reader)
 		release(whole)
 	}
 	wrote := make(chan error, 1)
 	p.send(t, conn, up, wrote)
-	err = readHeader(t.answer, reader)
+	t.leaves.cuts(conn)
+	err = p.readHeader(t, reader, false)
 	sent, writeErr := awaitSent(conn, up, wrote)
 	t.early = !sent
 	if err != nil {
@@ -70,6 +76,12 @@ func (p *Proxy) forward(t *trip, up *upload) {
 		t.outcome, t.err = p.fault(err, writeErr, up, conn.written.Load()-before)
 		return
 	}
+	p.takeBody(t, conn, reader, end)
+}
+
+// takeBody leaves the body of the answer, if there is one, to be read; end gives
+// the connection back.
+func (p *Proxy) takeBody(t *trip, conn *watchedConn, reader *bufio.Reader, end func(whole bool)) {
 	if !hasBody(t) {
 		end(true)
 		return
@@ -79,6 +91,9 @@ func (p *Proxy) forward(t *trip, up *upload) {
 	t.body = &answerBody{
 		body: t.answer.BodyStream(), conn: conn, chunked: t.answer.Header.ContentLength() == -1,
 		stall: p.config.StallTimeout.Std(), hurry: p.config.AnswerTimeout.Std(), release: end,
+	}
+	if isEventStream(t.answer) {
+		t.body.stall = 0
 	}
 }
 
@@ -149,22 +164,29 @@ func (t *trip) sooner(than time.Time) time.Time {
 	return than
 }
 
-// readHeader reads until the final header; interim ones (1xx) are skipped.
-func readHeader(answer *fasthttp.Response, reader *bufio.Reader) error {
-	for {
-		if err := answer.Header.Read(reader); err != nil {
+// readHeader reads until the final header; interim ones (1xx) are passed on, but
+// for 100, which the server says itself.
+func (p *Proxy) readHeader(t *trip, reader *bufio.Reader, upgrade bool) error {
+	for range maxInterim {
+		if err := t.answer.Header.Read(reader); err != nil {
 			return headFault(err)
 		}
-		switch status := answer.StatusCode(); {
-		case status == fasthttp.StatusSwitchingProtocols:
+		switch status := t.answer.StatusCode(); {
+		case status == fasthttp.StatusSwitchingProtocols && !upgrade:
 			return errors.New("the CMS switched protocols unasked")
 		case status < 100 || status > 999:
 			return fmt.Errorf("the CMS answered with the status %d", status)
-		case status >= 200:
+		case status >= 200 || status == fasthttp.StatusSwitchingProtocols:
 			return nil
+		case t.interim != nil && status != fasthttp.StatusContinue:
+			_, _ = t.interim.Write(headText(&t.answer.Header)) // if the client is gone, the answer will tell
 		}
 	}
+	return errors.New("the CMS sent one interim answer after the other")
 }
+
+// maxInterim bounds the interim answers to one request.
+const maxInterim = 20
 
 // headFault says why a head could not be read. The codec quotes what it could
 // not parse; that may hold secrets.

@@ -29,12 +29,15 @@ func trustTestAuthority() {
 }
 
 // makeCertificate makes the files of a certificate, in a folder of their own.
-func makeCertificate(end time.Time) (certFile, keyFile string) {
+func makeCertificate(end time.Time, names ...string) (certFile, keyFile string) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	check(err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotAfter: end, IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: names,
+	}
+	if names == nil {
+		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	check(err)

@@ -112,7 +112,8 @@ func TestAnswerHead(t *testing.T) {
 	check("GET", "HTTP/1.1 204 No Content|"+date+"||", "HTTP/1.1 204 No Content|"+date+"||")
 	check("GET", "HTTP/1.1 304 Not Modified|ETag: \"x\"|Content-Length: 12345||", "HTTP/1.1 304 Not Modified|Content-Length: 12345|ETag: \"x\"||")
 	check("GET", "HTTP/1.1 304 Not Modified|ETag: \"x\"||", "HTTP/1.1 304 Not Modified|ETag: \"x\"||")
-	check("GET", "HTTP/1.1 100 Continue||HTTP/1.1 103 Early Hints|Link: x||HTTP/1.1 200 OK|Content-Length: 2||ok", "HTTP/1.1 200 OK|Content-Length: 2||ok")
+	check("GET", "HTTP/1.1 100 Continue||HTTP/1.1 103 Early Hints|Link: x|Connection: y|y: 1||HTTP/1.1 103 Early Hints|Link: z||HTTP/1.1 200 OK|Content-Length: 2||ok",
+		"HTTP/1.1 103 Early Hints|Link: x||HTTP/1.1 103 Early Hints|Link: z||HTTP/1.1 200 OK|Content-Length: 2||ok")
 	check("DELETE", "HTTP/1.0 200 OK|Content-Length: 2||ok", "HTTP/1.1 200 OK|Content-Length: 2||ok")
 }
 

@@ -266,12 +266,12 @@ func TestWordPressPayloads(t *testing.T) {
 	const plain = `{"id":4,"type":"post","status":"draft"}`
 	check("POST "+posts, "", 201, post, plain)
 	check("PUT "+posts+"/4", "", 200, post, plain)
-	check("PUT "+posts+"/4?_fields=id,status", "", 200, `{"id":4}`, `{"id":"4","type":"post"}`)
+	check("PUT "+posts+"/4?_fields=id,status", "", 200, `{"id":4}`, `{"id":4,"type":"post"}`)
 	check("PUT "+posts+"/4?_envelope", "", 200, `{"status":200,"body":`+post+`}`, plain)
 	check("DELETE "+posts+"/4", "", 200, post, plain)
 	check("DELETE "+posts+"/4?force=true", "", 200, `{"deleted":true,"previous":`+post+`}`, plain)
 	check("POST /wp-json/batch/v1", `{"requests":[{"path":"/wp/v2/posts"}]}`, 207, `{"responses":[{"status":201,"body":`+post+`}]}`, `{"id":4,"status":"draft","type":"post"}`)
-	check("POST /wp-json/batch/v1", `{"requests":[{"path":"/wp/v2/posts/4","method":"PUT"}]}`, 0, ``, `{"id":"4","type":"post"}`)
+	check("POST /wp-json/batch/v1", `{"requests":[{"path":"/wp/v2/posts/4","method":"PUT"}]}`, 0, ``, `{"id":4,"type":"post"}`)
 	check("POST /wp-json/wp/v2/settings", "", 200, `{"title":"T","email":"e","my_plugin_key":"k","site_icon":3}`, `{"title":"T"}`)
 	check("POST /wp-admin/async-upload.php", "", 200, `{"success":true,"data":{"id":9,"title":"T","nonces":{"edit":"n"},"mime":"image/png"}}`,
 		`{"id":9,"type":"attachment","title":{"raw":"T"},"mime_type":"image/png"}`)
