@@ -12,7 +12,8 @@ import (
 // without returns an object without the fields at some paths; the rest stays as
 // it is, and so does what is no object.
 func without(raw []byte, paths [][]string) []byte {
-	there := func(path []string) bool { return bytes.Contains(raw, []byte(path[len(path)-1])) }
+	escaped := bytes.Contains(raw, []byte(`\u`)) // a name may be written with it
+	there := func(path []string) bool { return escaped || bytes.Contains(raw, []byte(path[len(path)-1])) }
 	if !slices.ContainsFunc(paths, there) || !bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), []byte("{")) {
 		return raw
 	}
