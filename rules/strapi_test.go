@@ -60,7 +60,7 @@ func ownLines(x *recorded) (lines []string) {
 func TestStrapiTraffic(t *testing.T) {
 	t.Parallel()
 	compareTraffic(t, "strapi-traffic.json", newReplay(t, "strapi"), ownStrapi, map[string]meant{
-		"UI: Discard changes": {"entry.draft-discard swtpgrzqojog96t4isunllbk en", "Strapi has that webhook; the one that was listening had not asked for it"},
+		"UI: Discard changes": {"entry.draft-discard swtpgrzqojog96t4isunllbk en", "Strapi has that webhook, and calls it; the one that was listening had not asked for it"},
 		"create content type": {"content-type.create api::zlab20974.zlab20974", "Strapi has no webhook for models"},
 		"update content type": {"content-type.update api::zlab20974.zlab20974", "the same"},
 		"delete content type": {"content-type.delete api::zlab20974.zlab20974", "the same"},
