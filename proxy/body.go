@@ -97,12 +97,13 @@ func (u *upload) fail(err error) error {
 // is whole, and gives the connection back or closes it when it ends.
 type answerBody struct {
 	body    io.Reader
+	trip    *trip
+	proxy   *Proxy
 	conn    *watchedConn
 	chunked bool
-	stall   time.Duration // 0: it may be silent for as long as it likes
-	hurry   time.Duration // for the rest, once nobody waits for it
-	until   time.Time     // when to give up; zero if only a stall ends it
-	release func(reusable bool)
+	stall   time.Duration   // 0: it may be silent for as long as it likes
+	hurry   time.Duration   // for the rest, once nobody waits for it
+	until   time.Time       // when to give up; zero if only a stall ends it
 	broke   func(err error) // told if the body is not whole; may be nil
 	ended   func()          // told if it is, before the last read returns; may be nil
 	err     error           // how it ended; the connection is no longer ours then
@@ -142,7 +143,7 @@ func (a *answerBody) deadline() time.Time {
 }
 
 func (a *answerBody) fail(err error) {
-	a.end(fmt.Errorf("the CMS's answer broke off: %w", err), false)
+	a.end(fmt.Errorf("%w: %w", errBrokeOff, err), false)
 	if a.broke != nil {
 		a.broke(a.err)
 	}
@@ -152,13 +153,19 @@ func (a *answerBody) fail(err error) {
 // could not (the client left).
 func (a *answerBody) CloseWithError(error) error {
 	a.end(errAbandoned, false)
+	if t := a.trip; t != nil {
+		a.trip = nil
+		if t.detached {
+			t.end()
+		}
+	}
 	return nil
 }
 
 func (a *answerBody) end(err error, whole bool) {
 	if a.err == nil {
 		a.err = err
-		a.release(whole)
+		a.proxy.giveBack(a.trip, whole)
 	}
 }
 

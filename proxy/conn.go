@@ -20,6 +20,7 @@ import (
 // does not end by itself: an event stream, for example.
 type openConns struct {
 	stall time.Duration
+	slack time.Duration // by which a deadline may be off
 	mu    sync.Mutex
 	open  map[*watchedConn]bool
 	of    map[netip.Addr]int // how many are of a client
@@ -35,16 +36,16 @@ func (o *openConns) watch(conn net.Conn) *watchedConn {
 
 // admit is watch for a client's connection, unless it has too many; without a
 // bound it may have any number.
-func (o *openConns) admit(conn net.Conn, from netip.Addr, bound int) (c *watchedConn, ok bool) {
-	c = &watchedConn{Conn: conn, stall: o.stall, among: o, from: from, mark: -1}
+func (o *openConns) admit(c *watchedConn, bound int) bool {
+	c.stall, c.among, c.mark = o.stall, o, -1
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if bound > 0 && o.of[from] >= bound {
-		return nil, false
+	if bound > 0 && o.of[c.from] >= bound {
+		return false
 	}
-	o.of[from]++
+	o.of[c.from]++
 	o.open[c] = true
-	return c, true
+	return true
 }
 
 func (o *openConns) forget(c *watchedConn) {
@@ -91,14 +92,18 @@ func (l clientListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from, bound := addressOf(conn), l.proxy.config.MaxPerClient
-		if l.proxy.isTrusted(from) {
+		c := &watchedConn{Conn: conn, from: addressOf(conn), name: "unknown"}
+		bound := l.proxy.config.MaxPerClient
+		if c.from.IsValid() {
+			c.name, c.trusted = c.from.String(), l.proxy.isTrusted(c.from)
+		}
+		if c.trusted {
 			bound = 0 // it stands for many
 		}
-		if c, ok := l.proxy.conns.admit(conn, from, bound); ok {
+		if l.proxy.conns.admit(c, bound) {
 			return c, nil
 		}
-		l.proxy.turnAway(conn, from)
+		l.proxy.turnAway(conn, c.from)
 	}
 }
 
@@ -133,12 +138,21 @@ type watchedConn struct {
 	ending  atomic.Bool // the next Read will find the end
 	written atomic.Int64
 
-	from netip.Addr  // of a client
-	left atomic.Bool // the client is gone, and the CMS's connection was closed
+	from    netip.Addr  // of a client
+	name    string      // the same as text
+	trusted bool        // the client is a proxy that may name its own
+	left    atomic.Bool // the client is gone, and the CMS's connection was closed
 
-	mu     sync.Mutex
-	halted bool         // nothing more is to be written
-	serves *watchedConn // the CMS's connection that is of no use without this client
+	giveBack func(reusable bool) // to the pool; nil for one that is not of it
+	glance   glance
+
+	reading  atomic.Bool
+	mu       sync.Mutex
+	readBy   time.Time    // when reads are to end, and what the system was told
+	readSet  time.Time    //
+	writeSet time.Time    // the same of writes
+	halted   bool         // nothing more is to be written
+	serves   *watchedConn // the CMS's connection that is of no use without this client
 
 	// Of the server's goroutine, which writes through a buffer of its own.
 	mark   int64 // what was written before the last answer; -1 before the first
@@ -181,7 +195,11 @@ func (c *watchedConn) leaveIfGone() {
 }
 
 func (c *watchedConn) Read(p []byte) (int, error) {
+	if err := c.beginRead(); err != nil {
+		return 0, err
+	}
 	n, err := c.Conn.Read(p)
+	c.reading.Store(false)
 	if !errors.Is(err, io.EOF) {
 		return n, err
 	}
@@ -193,6 +211,39 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	}
 	c.ended.Store(true)
 	return n, err
+}
+
+// beginRead tells the system when the read is to end, if that is news.
+func (c *watchedConn) beginRead() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading.Store(true)
+	if c.isNear(c.readSet, c.readBy) {
+		return nil
+	}
+	c.readSet = c.readBy
+	return c.Conn.SetReadDeadline(c.readBy)
+}
+
+// SetReadDeadline says when reads end. The system is told once somebody reads:
+// most deadlines are replaced before that, or by one that is hardly later.
+func (c *watchedConn) SetReadDeadline(by time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readBy = by
+	if !c.reading.Load() && by != unblock {
+		return nil
+	}
+	c.readSet = by
+	return c.Conn.SetReadDeadline(by)
+}
+
+// isNear tells whether two deadlines may stand for each other.
+func (c *watchedConn) isNear(set, by time.Time) bool {
+	if set.IsZero() || by.IsZero() || c.among == nil {
+		return set.Equal(by)
+	}
+	return by.Sub(set).Abs() <= c.among.slack
 }
 
 // Close closes the connection. It may be called again.
@@ -226,7 +277,12 @@ func (c *watchedConn) allowWrite() error {
 	if c.halted {
 		return os.ErrDeadlineExceeded
 	}
-	return c.SetWriteDeadline(time.Now().Add(c.stall))
+	by := time.Now().Add(c.stall)
+	if c.isNear(c.writeSet, by) {
+		return nil
+	}
+	c.writeSet = by
+	return c.SetWriteDeadline(by)
 }
 
 // haltWrites ends a write that waits, and all later ones.
@@ -264,7 +320,7 @@ func (c *watchedConn) isAlive() bool {
 	if c.ending.Load() {
 		return false
 	}
-	_, _, err := peek(c.Conn)
+	_, _, err := c.glance.at(c.Conn)
 	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, errors.ErrUnsupported)
 }
 
@@ -272,35 +328,44 @@ func (c *watchedConn) isAlive() bool {
 // with TLS, the word that nothing will.
 func (c *watchedConn) isGone() bool {
 	const alert = 21 // RFC 8446 section 5.1
-	first, n, err := peek(c.Conn)
+	first, n, err := c.glance.at(c.Conn)
 	_, secured := c.Conn.(*tls.Conn)
 	return err == nil && (n == 0 || secured && first == alert) || err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, errors.ErrUnsupported)
 }
 
-// peek looks at the first byte that waits to be read. Without one, n is 0 at the
-// end of the stream, and else the error is EAGAIN.
-func peek(conn net.Conn) (first byte, n int, err error) {
-	if secured, ok := conn.(*tls.Conn); ok {
-		conn = secured.NetConn()
+// glance looks at the first byte that waits to be read. It is kept with its
+// connection, since it is needed for each request.
+type glance struct {
+	raw   syscall.RawConn
+	look  func(fd uintptr) bool
+	first [1]byte
+	n     int
+	err   error
+}
+
+// at returns the first byte. Without one, n is 0 at the end of the stream, and
+// else the error is EAGAIN. It is not for two at a time.
+func (g *glance) at(conn net.Conn) (first byte, n int, err error) {
+	if g.raw == nil {
+		if secured, ok := conn.(*tls.Conn); ok {
+			conn = secured.NetConn()
+		}
+		socket, ok := conn.(syscall.Conn)
+		if !ok {
+			return 0, 0, errors.ErrUnsupported
+		}
+		if g.raw, err = socket.SyscallConn(); err != nil {
+			return 0, 0, err
+		}
+		g.look = func(fd uintptr) bool {
+			g.n, _, g.err = syscall.Recvfrom(int(fd), g.first[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			return true
+		}
 	}
-	socket, ok := conn.(syscall.Conn)
-	if !ok {
-		return 0, 0, errors.ErrUnsupported
+	if err = g.raw.Read(g.look); err == nil {
+		err = g.err
 	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return 0, 0, err
-	}
-	var b [1]byte
-	var failed error
-	err = raw.Read(func(fd uintptr) bool {
-		n, _, failed = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		return true
-	})
-	if err == nil {
-		err = failed
-	}
-	return b[0], n, err
+	return g.first[0], g.n, err
 }
 
 // unblock makes reads and writes that wait return at once.

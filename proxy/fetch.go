@@ -65,11 +65,11 @@ func (p *Proxy) fetch(ctx context.Context, host, path string, headers map[string
 		fetched.Date = date
 	}
 	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
-	copied := &boundedCopy{}
 	if t.body == nil {
+		fetched.Body = decoded("the answer", &boundedCopy{bytes: append([]byte(nil), t.whole...)}, coding, nil)
 		return fetched, nil
 	}
-	t.body.until = t.until
+	copied := &boundedCopy{}
 	_, err := io.Copy(copied, t.body)
 	_ = t.body.CloseWithError(err)
 	fetched.Body = decoded("the answer", copied, coding, err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,11 +33,12 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	in.SetRequestURIBytes(originForm(in.RequestURI()))
-	named := connectionTokens(in.AllInOrder())
-	head := headOf(in, named)
-	plan := p.tap.Classify(head)
 	t := newTrip()
 	defer t.end()
+	named := connectionTokens(in.AllInOrder())
+	t.headers = requestHeaders{in, named}
+	head := headOf(in, &t.headers)
+	plan := p.tap.Classify(head)
 	t.interim = p.interim(ctx)
 	p.outgoing(ctx, &t.req.Header, named)
 	ctx.Response.Header.CopyTo(&t.answer.Header) // no invented Date and Content-Type, names as they are
@@ -61,7 +63,7 @@ func (p *Proxy) handle(ctx *fasthttp.RequestCtx) {
 		p.pass(ctx, t, up)
 	default:
 		p.nameHost(in, plan.Intent)
-		x := &event.Exchange{Intent: plan.Intent, Credentials: credentials(requestHeaders{in, named}, plan.Credentials)}
+		x := &event.Exchange{Intent: plan.Intent, Credentials: credentials(&t.headers, plan.Credentials)}
 		if p.begin(ctx, x) {
 			p.write(ctx, t, up, x, plan.Judge)
 		}
@@ -85,7 +87,7 @@ func (p *Proxy) nameHost(in *fasthttp.RequestHeader, intent *event.Intent) {
 }
 
 // credentials copies the headers that let a caller read.
-func credentials(headers requestHeaders, names []string) event.Credentials {
+func credentials(headers *requestHeaders, names []string) event.Credentials {
 	var found event.Credentials
 	for _, name := range names {
 		if value := headers.Get(name); value != "" {
@@ -161,10 +163,7 @@ func (p *Proxy) pass(ctx *fasthttp.RequestCtx, t *trip, up *upload) {
 		p.fail(ctx, t)
 		return
 	}
-	p.replyHeader(ctx, t)
-	if t.body != nil {
-		p.replyStream(ctx, t, t.body)
-	}
+	p.reply(ctx, t)
 }
 
 // write forwards a write and replies once the tap has finished with it.
@@ -178,18 +177,22 @@ func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, x *event.Ex
 		}
 	}()
 	p.forward(t, up)
+	x.Status = t.status
 	if t.err != nil {
 		x.Outcome = t.outcome
+		if t.status > 0 {
+			x.Answer.Err = t.err.Error()
+		}
 		p.finish(x)
 		p.fail(ctx, t)
 		return
 	}
-	x.Status, x.Location = t.answer.StatusCode(), headerOf(t.answer, "Location")
+	x.Location = headerOf(t.answer, "Location")
 	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
 	conclude := func(copied *boundedCopy, broke error) { p.conclude(x, judge, copied, coding, broke) }
 	if t.body == nil {
-		conclude(&boundedCopy{}, nil)
-		p.replyHeader(ctx, t)
+		conclude(&boundedCopy{bytes: append([]byte(nil), t.whole...)}, nil)
+		p.reply(ctx, t)
 		return
 	}
 	hold := !isEventStream(t.answer)
@@ -269,8 +272,13 @@ func isEventStream(answer *fasthttp.Response) bool {
 // deleted, and takes no Date but from the wire.
 func (p *Proxy) replyHeader(ctx *fasthttp.RequestCtx, t *trip) {
 	from, to := &t.answer.Header, &ctx.Response.Header
-	head := headText(from)
-	if err := to.Read(bufio.NewReaderSize(bytes.NewReader(head), len(head))); err != nil {
+	t.head = appendHead(t.head[:0], from)
+	t.parsed.Reset(t.head)
+	if t.parser == nil || t.parser.Size() < len(t.head) {
+		t.parser = bufio.NewReaderSize(nil, max(len(t.head), 4<<10))
+	}
+	t.parser.Reset(&t.parsed)
+	if err := to.Read(t.parser); err != nil {
 		panic("an answer's head can not be parsed again") // it was before; err may quote it
 	}
 	to.ResetConnectionClose()
@@ -295,16 +303,29 @@ func (p *Proxy) interim(ctx *fasthttp.RequestCtx) *watchedConn {
 	return client
 }
 
-// headText is an answer's head without hop-by-hop fields.
-func headText(from *fasthttp.ResponseHeader) []byte {
+// appendHead appends an answer's head without hop-by-hop fields.
+func appendHead(head []byte, from *fasthttp.ResponseHeader) []byte {
 	named := connectionTokens(from.All())
-	head := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n", from.StatusCode(), from.StatusMessage())
+	head = append(head, "HTTP/1.1 "...)
+	head = strconv.AppendInt(head, int64(from.StatusCode()), 10)
+	head = append(append(append(head, ' '), from.StatusMessage()...), "\r\n"...)
 	for key, value := range from.All() {
 		if !isHopByHop(text(key), named) {
-			head = fmt.Appendf(head, "%s: %s\r\n", key, value)
+			head = append(append(append(append(head, key...), ": "...), value...), "\r\n"...)
 		}
 	}
 	return append(head, "\r\n"...)
+}
+
+// reply hands the CMS's answer to the client.
+func (p *Proxy) reply(ctx *fasthttp.RequestCtx, t *trip) {
+	p.replyHeader(ctx, t)
+	switch {
+	case t.body != nil:
+		p.replyStream(ctx, t, t.body)
+	case len(t.whole) > 0:
+		ctx.Response.SetBody(t.whole)
+	}
 }
 
 // replyWhole sends an answer that was read to its end, or says that it broke
@@ -345,6 +366,8 @@ func (p *Proxy) fail(ctx *fasthttp.RequestCtx, t *trip) {
 		p.say(ctx, fasthttp.StatusServiceUnavailable, "all connections to the CMS are in use; nothing was sent to it")
 	case t.outcome == event.NotSent:
 		p.say(ctx, fasthttp.StatusBadGateway, "the CMS can not be reached; nothing was sent to it")
+	case errors.Is(t.err, errBrokeOff):
+		p.say(ctx, fasthttp.StatusBadGateway, "the CMS's answer broke off; the outcome is unknown")
 	case isTimeout(t.err):
 		p.say(ctx, fasthttp.StatusGatewayTimeout, "the CMS did not answer in time; the outcome is unknown")
 	default:

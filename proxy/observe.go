@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -25,21 +26,25 @@ func (p *Proxy) observe(ctx *fasthttp.RequestCtx, t *trip, up *upload, plan even
 		p.fail(ctx, t)
 		return
 	}
-	x := &event.Exchange{Intent: plan.Intent, Status: t.answer.StatusCode(), Time: began}
+	x := &event.Exchange{Intent: plan.Intent, Status: t.status, Time: began}
 	x.Outcome = outcomes[plan.Judge.Judge(x.Status)]
-	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
-	p.replyHeader(ctx, t)
-	switch {
-	case t.body == nil: // it tells nothing
-	case x.Outcome == event.Done && p.enter():
-		copied := &boundedCopy{}
-		p.replyStream(ctx, t, &observedBody{answerBody: t.body, copied: copied, proxy: p, done: func() {
-			x.Answer = decoded("the answer", copied, coding, nil)
-			p.tap.Observe(x)
-		}})
-	default:
-		p.replyStream(ctx, t, t.body)
+	if x.Outcome != event.Done || t.body == nil && len(t.whole) == 0 || !p.enter() {
+		p.reply(ctx, t)
+		return
 	}
+	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
+	copied := &boundedCopy{bytes: bytes.Clone(t.whole)}
+	observed := &observedBody{answerBody: t.body, copied: copied, proxy: p, done: func() {
+		x.Answer = decoded("the answer", copied, coding, nil)
+		p.tap.Observe(x)
+	}}
+	if t.body == nil {
+		p.reply(ctx, t)
+		go observed.end()
+		return
+	}
+	p.replyHeader(ctx, t)
+	p.replyStream(ctx, t, observed)
 }
 
 // enter takes one of the few places for answers that are copied.

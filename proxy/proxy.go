@@ -249,7 +249,8 @@ func New(config Config, tap Tap, log *slog.Logger) *Proxy {
 	if config.Host != "preserve" {
 		p.host = config.Upstream.Host
 	}
-	p.conns = &openConns{stall: config.StallTimeout.Std(), open: map[*watchedConn]bool{}, of: map[netip.Addr]int{}}
+	shortest := min(config.HeaderTimeout, config.IdleTimeout, config.AnswerTimeout, config.StallTimeout).Std()
+	p.conns = &openConns{stall: config.StallTimeout.Std(), slack: shortest / 16, open: map[*watchedConn]bool{}, of: map[netip.Addr]int{}}
 	p.server = p.newServer()
 	p.pool = p.newPool()
 	return p
@@ -275,7 +276,7 @@ func (p *Proxy) newServer() *fasthttp.Server {
 // headerReceived gives the body its own time. The codec finds Expect only in
 // this spelling, and a client may wait for its answer before it sends a body.
 func (p *Proxy) headerReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	if strings.EqualFold((requestHeaders{header: h}).Get("Expect"), "100-continue") {
+	if strings.EqualFold((&requestHeaders{header: h}).Get("Expect"), "100-continue") {
 		h.Set("Expect", "100-continue")
 	}
 	return fasthttp.RequestConfig{ReadTimeout: p.config.StallTimeout.Std()}

@@ -21,7 +21,7 @@ type requestHeaders struct {
 }
 
 // Get implements event.Headers.
-func (h requestHeaders) Get(name string) string {
+func (h *requestHeaders) Get(name string) string {
 	if isAny(name, h.dropped...) {
 		return ""
 	}
@@ -37,9 +37,9 @@ func (h requestHeaders) Get(name string) string {
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // headOf is the request's head as rules see it: what the CMS will get.
-func headOf(h *fasthttp.RequestHeader, named []string) event.Head {
+func headOf(h *fasthttp.RequestHeader, headers *requestHeaders) event.Head {
 	path, query, _ := bytes.Cut(h.RequestURI(), []byte("?"))
-	return event.Head{Method: text(h.Method()), Path: text(path), Query: text(query), Headers: requestHeaders{h, named}}
+	return event.Head{Method: text(h.Method()), Path: text(path), Query: text(query), Headers: headers}
 }
 
 // refusal says why a request must not be passed on, or "".
@@ -82,46 +82,39 @@ func (p *Proxy) outgoing(ctx *fasthttp.RequestCtx, to *fasthttp.RequestHeader, n
 	to.DisableNormalizing()
 	to.DisableSpecialHeader()
 	to.SetMethodBytes(in.Method())
-	to.SetRequestURI(p.target(in.RequestURI()))
-	to.Add("Host", p.hostFor(in))
-	client, trusted := p.client(ctx)
-	var forwardedFor []string
+	if target := in.RequestURI(); p.basePath == "" || string(target) == "*" {
+		to.SetRequestURIBytes(target)
+	} else {
+		to.SetRequestURI(p.basePath + string(target))
+	}
+	if p.host != "" {
+		to.Add("Host", p.host)
+	} else {
+		to.AddBytesV("Host", in.Host())
+	}
+	client := ctx.Conn().(*watchedConn)
+	trusted, forwardedFor := client.trusted, ""
 	for key, value := range in.AllInOrder() {
 		switch name := text(key); {
 		case isHopByHop(name, named), isAny(name, "Host"):
 		case isAny(name, "Content-Length") && in.ContentLength() < 0: // chunked as well, and that wins
 		case isAny(name, "X-Forwarded-For"):
 			if trusted {
-				forwardedFor = append(forwardedFor, string(value))
+				forwardedFor += string(value) + ", "
 			}
 		case !trusted && isForwarded(name):
 		default:
 			to.AddBytesKV(key, value)
 		}
 	}
-	to.Add("X-Forwarded-For", strings.Join(append(forwardedFor, client), ", "))
+	to.Add("X-Forwarded-For", forwardedFor+client.name)
 	headers := requestHeaders{in, named}
 	if !trusted || headers.Get("X-Forwarded-Host") == "" {
-		to.Add("X-Forwarded-Host", string(in.Host()))
+		to.AddBytesV("X-Forwarded-Host", in.Host())
 	}
 	if !trusted || headers.Get("X-Forwarded-Proto") == "" {
 		to.Add("X-Forwarded-Proto", p.scheme())
 	}
-}
-
-// target is the request target for the CMS, below the upstream's base path.
-func (p *Proxy) target(from []byte) string {
-	if string(from) == "*" {
-		return "*"
-	}
-	return p.basePath + string(from)
-}
-
-func (p *Proxy) hostFor(in *fasthttp.RequestHeader) string {
-	if p.host != "" {
-		return p.host
-	}
-	return string(in.Host())
 }
 
 func (p *Proxy) scheme() string {
@@ -129,16 +122,6 @@ func (p *Proxy) scheme() string {
 		return "https"
 	}
 	return "http"
-}
-
-// client is the address that the connection comes from, and whether it is a
-// proxy that is trusted to name clients of its own.
-func (p *Proxy) client(ctx *fasthttp.RequestCtx) (address string, trusted bool) {
-	ip := ctx.Conn().(*watchedConn).from
-	if !ip.IsValid() {
-		return "unknown", false
-	}
-	return ip.String(), p.isTrusted(ip)
 }
 
 func (p *Proxy) isTrusted(ip netip.Addr) bool {
@@ -158,14 +141,19 @@ func isHopByHop(name string, named []string) bool {
 }
 
 func isAny(name string, of ...string) bool {
-	return slices.ContainsFunc(of, func(other string) bool { return strings.EqualFold(name, other) })
+	for _, other := range of {
+		if len(name) == len(other) && strings.EqualFold(name, other) {
+			return true
+		}
+	}
+	return false
 }
 
 // connectionTokens lists the fields that the Connection fields name.
 func connectionTokens(fields iter.Seq2[[]byte, []byte]) []string {
 	var named []string
 	for key, value := range fields {
-		if !isAny(text(key), "Connection") {
+		if !isAny(text(key), "Connection") || isAny(text(value), "close", "keep-alive") {
 			continue
 		}
 		for _, token := range tokens(string(value)) {

@@ -2,11 +2,14 @@ package proxy
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"cmstap/event"
@@ -21,11 +24,18 @@ const earlyGrace = 50 * time.Millisecond
 // smallBody bounds the bodies that are read whole before anything is sent.
 const smallBody = 64 << 10
 
-// trip is one round trip to the CMS.
+// smallAnswer bounds the answers of known length that are read whole before they
+// are passed on, so that they go out in one write.
+const smallAnswer = 32 << 10
+
+// trip is one round trip to the CMS. It is used again, unless its answer is
+// streamed.
 type trip struct {
 	req    *fasthttp.Request
 	answer *fasthttp.Response // its header; set if err is nil
-	body   *answerBody        // nil if there is none
+	whole  []byte             // a small body; valid until the trip ends
+	body   *answerBody        // any other body; nil if there is none
+	status int                // of the answer; 0 if there is none
 	early  bool               // the CMS answered or failed before it had the whole request
 	until  time.Time          // when to give up, besides the timeouts; zero for never
 	// interim is the client's connection if interim answers can be passed on.
@@ -35,114 +45,171 @@ type trip struct {
 	// outcome is NotSent, Cut or Unknown if err is set, and only then.
 	outcome event.Outcome
 	err     error
+
+	detached bool // it ends with its body
+
+	conn   *watchedConn  // to the CMS, until it is given back
+	reader *bufio.Reader // of it
+
+	headers requestHeaders
+	head    []byte // an answer's head, written out
+	parsed  bytes.Reader
+	parser  *bufio.Reader
 }
 
-func newTrip() *trip {
-	return &trip{req: fasthttp.AcquireRequest(), answer: fasthttp.AcquireResponse()}
-}
+var trips = sync.Pool{New: func() any { return &trip{req: &fasthttp.Request{}, answer: &fasthttp.Response{}} }}
 
-// end gives the messages back. An answer that is still to be streamed keeps
-// its own.
+func newTrip() *trip { return trips.Get().(*trip) }
+
+// end forgets the trip; one whose answer is still to be streamed ends with that.
 func (t *trip) end() {
-	fasthttp.ReleaseRequest(t.req)
-	if t.body == nil || t.body.err != nil {
-		fasthttp.ReleaseResponse(t.answer)
+	if t.body != nil && t.body.trip != nil {
+		t.detached = true
+		return
 	}
+	t.req.Reset()
+	t.answer.Reset()
+	*t = trip{req: t.req, answer: t.answer, whole: t.whole[:0], head: t.head[:0], parser: t.parser}
+	trips.Put(t)
 }
 
 // forward sends the request once and reads the header of the answer.
 func (p *Proxy) forward(t *trip, up *upload) {
-	conn, release, err := p.acquire()
-	if err != nil {
+	if err := p.acquire(t); err != nil {
 		t.outcome, t.err = event.NotSent, err
 		return
 	}
-	before := conn.written.Load()
-	reader := p.pool.AcquireReader(conn)
-	end := func(whole bool) {
-		t.leaves.cuts(nil)
-		whole = whole && !t.early && !t.answer.ConnectionClose() && reader.Buffered() == 0 && !conn.ended.Load()
-		p.pool.ReleaseReader(reader)
-		release(whole)
+	before := t.conn.written.Load()
+	t.reader = p.pool.AcquireReader(t.conn)
+	t.leaves.cuts(t.conn)
+	var sent bool
+	var err, writeErr error
+	if up == nil {
+		writeErr = p.writeRequest(t, nil)
+		sent = writeErr == nil
+		err = p.readHeader(t, false)
+	} else {
+		wrote := p.send(t, up)
+		err = p.readHeader(t, false)
+		sent, writeErr = awaitSent(t.conn, up, wrote)
 	}
-	wrote := make(chan error, 1)
-	p.send(t, conn, up, wrote)
-	t.leaves.cuts(conn)
-	err = p.readHeader(t, reader, false)
-	sent, writeErr := awaitSent(conn, up, wrote)
 	t.early = !sent
 	if err != nil {
-		end(false)
-		t.outcome, t.err = p.fault(err, writeErr, up, conn.written.Load()-before)
+		written := t.conn.written.Load() - before
+		p.giveBack(t, false)
+		t.outcome, t.err = p.fault(err, writeErr, up, written)
 		return
 	}
-	p.takeBody(t, conn, reader, end)
+	t.status = t.answer.StatusCode()
+	p.takeBody(t)
 }
 
-// takeBody leaves the body of the answer, if there is one, to be read; end gives
-// the connection back.
-func (p *Proxy) takeBody(t *trip, conn *watchedConn, reader *bufio.Reader, end func(whole bool)) {
-	if !hasBody(t) {
-		end(true)
+// giveBack ends the use of the connection. It is used again if the answer was
+// read to its end and nothing speaks against that.
+func (p *Proxy) giveBack(t *trip, whole bool) {
+	t.leaves.cuts(nil)
+	conn, reader := t.conn, t.reader
+	t.conn, t.reader = nil, nil
+	if conn.giveBack == nil { // of a tunnel that was refused
+		_ = conn.Close()
 		return
 	}
-	t.answer.StreamBody = true
-	_ = t.answer.ReadBody(reader, 0) // reads nothing yet
-	t.body = &answerBody{
-		body: t.answer.BodyStream(), conn: conn, chunked: t.answer.Header.ContentLength() == -1,
-		stall: p.config.StallTimeout.Std(), hurry: p.config.AnswerTimeout.Std(), release: end,
+	whole = whole && !t.early && !t.answer.ConnectionClose() && reader.Buffered() == 0 && !conn.ended.Load()
+	p.pool.ReleaseReader(reader)
+	conn.giveBack(whole)
+}
+
+// takeBody reads a small body, and leaves any other to be read.
+func (p *Proxy) takeBody(t *trip) {
+	size := t.answer.Header.ContentLength()
+	switch {
+	case !hasBody(t):
+		p.giveBack(t, true)
+	case size > 0 && size <= smallAnswer:
+		p.readSmall(t, size)
+	default:
+		t.answer.StreamBody = true
+		_ = t.answer.ReadBody(t.reader, 0) // reads nothing yet
+		t.body = &answerBody{
+			body: t.answer.BodyStream(), trip: t, proxy: p, conn: t.conn, chunked: size == -1,
+			stall: p.config.StallTimeout.Std(), hurry: p.config.AnswerTimeout.Std(), until: t.until,
+		}
+		if isEventStream(t.answer) {
+			t.body.stall = 0
+		}
 	}
-	if isEventStream(t.answer) {
-		t.body.stall = 0
+}
+
+var errBrokeOff = errors.New("the CMS's answer broke off")
+
+// readSmall reads a body of known size. If it breaks off nobody gets any of it.
+func (p *Proxy) readSmall(t *trip, size int) {
+	t.whole = slices.Grow(t.whole[:0], size)
+	for len(t.whole) < size {
+		_ = t.conn.SetReadDeadline(t.sooner(time.Now().Add(p.config.StallTimeout.Std()))) // fails only if the read will
+		n, err := t.reader.Read(t.whole[len(t.whole):size])
+		t.whole = t.whole[:len(t.whole)+n]
+		if err != nil && len(t.whole) < size {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			p.giveBack(t, false)
+			t.outcome, t.err = event.Unknown, fmt.Errorf("%w: %w", errBrokeOff, err)
+			return
+		}
 	}
+	p.giveBack(t, true)
 }
 
 // acquire takes a live connection from the pool, or makes one. Nothing has
 // been written, so a dead one can be replaced for every method.
-func (p *Proxy) acquire() (conn *watchedConn, release func(reusable bool), err error) {
+func (p *Proxy) acquire(t *trip) error {
 	for {
 		pooled, err := p.pool.AcquireConn(0, false)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
 		conn := pooled.Conn().(*watchedConn)
-		err = conn.SetDeadline(time.Time{})
-		fresh := conn.written.Load() == 0
-		if err != nil || !fresh && !conn.isAlive() {
+		if conn.giveBack == nil {
+			conn.giveBack = func(reusable bool) {
+				if reusable {
+					p.pool.ReleaseConn(pooled)
+				} else {
+					p.pool.CloseConn(pooled)
+				}
+			}
+		}
+		if fresh := conn.written.Load() == 0; !fresh && !conn.isAlive() {
 			p.pool.CloseConn(pooled)
 			continue
 		}
-		return conn, func(reusable bool) {
-			if reusable {
-				p.pool.ReleaseConn(pooled)
-			} else {
-				p.pool.CloseConn(pooled)
-			}
-		}, nil
+		t.conn = conn
+		return nil
 	}
 }
 
-// send writes the request, a streamed body beside the reading of the answer.
+// send writes a request with a streamed body beside the reading of the answer.
 // The answer's deadline starts when the request is written; if the client's
 // body failed, the CMS is cut off at once.
-func (p *Proxy) send(t *trip, conn *watchedConn, up *upload, wrote chan<- error) {
-	if up == nil {
-		wrote <- p.writeRequest(t, conn, nil)
-		return
-	}
+func (p *Proxy) send(t *trip, up *upload) <-chan error {
+	conn := t.conn
 	up.progress = func() {
 		_ = conn.SetReadDeadline(time.Now().Add(p.config.StallTimeout.Std() + p.config.AnswerTimeout.Std()))
 	}
+	up.progress()
 	t.req.SetBodyStream(up, up.size)
+	wrote := make(chan error, 1)
 	go func() {
 		err := errPanic
 		defer func() { wrote <- err }()
 		defer p.recovered("sending a request body", func() { _ = conn.Close() })
-		err = p.writeRequest(t, conn, up)
+		err = p.writeRequest(t, up)
 	}()
+	return wrote
 }
 
-func (p *Proxy) writeRequest(t *trip, conn *watchedConn, up *upload) error {
+func (p *Proxy) writeRequest(t *trip, up *upload) error {
+	conn := t.conn
 	writer := p.pool.AcquireWriter(conn)
 	err := t.req.Write(writer)
 	if err == nil {
@@ -166,9 +233,9 @@ func (t *trip) sooner(than time.Time) time.Time {
 
 // readHeader reads until the final header; interim ones (1xx) are passed on, but
 // for 100, which the server says itself.
-func (p *Proxy) readHeader(t *trip, reader *bufio.Reader, upgrade bool) error {
+func (p *Proxy) readHeader(t *trip, upgrade bool) error {
 	for range maxInterim {
-		if err := t.answer.Header.Read(reader); err != nil {
+		if err := t.answer.Header.Read(t.reader); err != nil {
 			return headFault(err)
 		}
 		switch status := t.answer.StatusCode(); {
@@ -179,7 +246,8 @@ func (p *Proxy) readHeader(t *trip, reader *bufio.Reader, upgrade bool) error {
 		case status >= 200 || status == fasthttp.StatusSwitchingProtocols:
 			return nil
 		case t.interim != nil && status != fasthttp.StatusContinue:
-			_, _ = t.interim.Write(headText(&t.answer.Header)) // if the client is gone, the answer will tell
+			t.head = appendHead(t.head[:0], &t.answer.Header)
+			_, _ = t.interim.Write(t.head) // if the client is gone, the answer will tell
 		}
 	}
 	return errors.New("the CMS sent one interim answer after the other")
@@ -207,10 +275,6 @@ func headFault(err error) error {
 // awaitSent tells whether the whole request was written. What was not, within
 // a short grace, is given up.
 func awaitSent(conn *watchedConn, up *upload, wrote <-chan error) (sent bool, err error) {
-	if up == nil {
-		err = <-wrote
-		return err == nil, err
-	}
 	timer := time.NewTimer(earlyGrace)
 	defer timer.Stop()
 	select {

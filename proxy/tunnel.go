@@ -16,7 +16,7 @@ import (
 // isUpgrade tells whether a client asks for a WebSocket (RFC 6455 section 4.1).
 func isUpgrade(h *fasthttp.RequestHeader, named []string) bool {
 	return text(h.Method()) == fasthttp.MethodGet && isAny("upgrade", named...) &&
-		isAny("websocket", tokens((requestHeaders{header: h}).Get("Upgrade"))...)
+		isAny("websocket", tokens((&requestHeaders{header: h}).Get("Upgrade"))...)
 }
 
 // tunnel asks the CMS for a WebSocket, over a connection of its own. If the CMS
@@ -31,23 +31,21 @@ func (p *Proxy) tunnel(ctx *fasthttp.RequestCtx, t *trip) {
 	}
 	conn := p.conns.watch(raw)
 	reader := bufio.NewReaderSize(conn, p.pool.ReadBufferSize)
+	t.conn, t.reader = conn, reader
 	t.req.Header.Add("Connection", "Upgrade")
 	t.req.Header.Add("Upgrade", "websocket")
-	if err = p.writeRequest(t, conn, nil); err == nil {
-		err = p.readHeader(t, reader, true)
+	if err = p.writeRequest(t, nil); err == nil {
+		err = p.readHeader(t, true)
 	}
 	if err != nil {
-		_ = conn.Close()
+		p.giveBack(t, false)
 		t.outcome, t.err = event.Unknown, err
 		p.fail(ctx, t)
 		return
 	}
 	if t.answer.StatusCode() != fasthttp.StatusSwitchingProtocols {
-		p.takeBody(t, conn, reader, func(bool) { _ = conn.Close() })
-		p.replyHeader(ctx, t)
-		if t.body != nil {
-			p.replyStream(ctx, t, t.body)
-		}
+		p.takeBody(t)
+		p.reply(ctx, t)
 		return
 	}
 	p.replyHeader(ctx, t)
@@ -65,7 +63,7 @@ func (p *Proxy) tunnel(ctx *fasthttp.RequestCtx, t *trip) {
 // connect copies both ways until both directions have ended, or a stop closes
 // the connections.
 func (p *Proxy) connect(from io.Reader, client, upstream *watchedConn, reader io.Reader) {
-	_ = errors.Join(client.SetDeadline(time.Time{}), upstream.SetDeadline(time.Time{}))
+	_ = errors.Join(client.SetReadDeadline(time.Time{}), upstream.SetReadDeadline(time.Time{}))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
