@@ -3,7 +3,7 @@ TRIALS ?= 200
 SEED ?= 1
 FUZZTIME ?= 60s
 
-.PHONY: help crash jobs controls bulk refused memory fuzz bench
+.PHONY: help crash jobs controls bulk refused memory cms fuzz bench
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -25,6 +25,9 @@ refused: ## 100,000 refused writes over 256 connections
 
 memory: ## idle, and with a gibibyte each way
 	go test -count=1 -run TestMemory -v .
+
+cms: ## real servers, named by CMSTAP_STRAPI and CMSTAP_WORDPRESS; cmsreal_test.go says how
+	go test -count=1 -timeout 10m -run TestRealCMS -v .
 
 fuzz: ## every fuzz target for FUZZTIME=60s
 	@set -e; for package in $$(go list ./...); do \

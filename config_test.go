@@ -104,7 +104,7 @@ log: { level: loud, fromat: text }
 	}
 	want := `cmstap: broken.yaml:2: proxy.lisen: unknown key; did you mean listen?
 broken.yaml:3: proxy.upstream: the address must start with http:// or https://
-broken.yaml:4: proxy.dialect: there is no dialect "contentfull"; built in: contentful, contentstack, contentstack-concise, datocms, rest; or give the path of a file, ./my-cms.yaml
+broken.yaml:4: proxy.dialect: there is no dialect "contentfull"; built in: contentful, contentstack, contentstack-concise, datocms, rest, strapi, wordpress; or give the path of a file, ./my-cms.yaml
 broken.yaml:5: proxy.durability: must be required or best_effort
 broken.yaml:6: proxy.trusted_proxies[0]: want an address or a range such as 10.0.0.0/8, not "10.0.0.0/33"
 broken.yaml:8: outbox.retention.delivered: want a time span such as 30s, 1h30m or 7d, not "a week"

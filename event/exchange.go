@@ -120,7 +120,9 @@ type Exchange struct {
 	Outcome Outcome
 	Status  int // 0 if there was no answer
 	Answer  Copy
-	Time    time.Time // when the answer was complete, or the doubt arose; UTC
+	// Location is the answer's header of that name.
+	Location string
+	Time     time.Time // when the answer was complete, or the doubt arose; UTC
 	// Credentials are the headers of a write that let its caller read.
 	Credentials Credentials
 	// Resolved is set if nobody saw the answer, but the entity showed later

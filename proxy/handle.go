@@ -187,6 +187,7 @@ func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, x *event.Ex
 		p.fail(ctx, t)
 		return
 	}
+	x.Location = headerOf(t.answer, "Location")
 	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
 	conclude := func(copied *boundedCopy, broke error) { p.conclude(x, judge, copied, coding, broke) }
 	if t.body == nil {
@@ -207,6 +208,16 @@ func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, x *event.Ex
 	}
 	p.replyHeader(ctx, t)
 	p.replyStream(ctx, t, newHeldBody(start, t.body, hold, conclude))
+}
+
+// headerOf returns a header of an answer, whose names are as the CMS wrote them.
+func headerOf(answer *fasthttp.Response, name string) string {
+	for key, value := range answer.Header.All() {
+		if strings.EqualFold(string(key), name) {
+			return string(value)
+		}
+	}
+	return ""
 }
 
 // maxHolding bounds how many large answers of writes are held at a time; others

@@ -229,6 +229,23 @@ func TestHangingCMS(t *testing.T) {
 	check("reads, does not answer", "PUT / HTTP/1.1\r\nConnection: close\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", reads)
 }
 
+// TestLocation: a write's exchange has the answer's header Location, however that
+// is written.
+func TestLocation(t *testing.T) {
+	t.Parallel()
+	for _, header := range []string{"Location: /a?b#c", "location: /a?b#c", "LOCATION: /a?b#c", "X-Location: /x"} {
+		h := newHouse(t, newCMS(t, answering("HTTP/1.1 201 Created\r\n"+header+"\r\nContent-Length: 0\r\n\r\n")).addr)
+		h.talk(request("PUT"))
+		want := "/a?b#c"
+		if strings.HasPrefix(header, "X") {
+			want = ""
+		}
+		if x := h.outcome(); x.Location != want {
+			t.Errorf("%s: %q", header, x.Location)
+		}
+	}
+}
+
 // A body of an answer that does not move ends both sides.
 func TestHangingAnswerBody(t *testing.T) {
 	t.Parallel()

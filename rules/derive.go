@@ -38,7 +38,11 @@ func (r *Rules) derive(x *event.Exchange, links event.Links, states map[string]e
 	if of == nil {
 		return d
 	}
-	d.response, d.problem = answerOf(x)
+	if x = r.unwrap(x, of); x == nil {
+		return d
+	}
+	d.x = x
+	d.response, d.problem = of.answerOf(x)
 	common := r.scopeOf(x, of, d.response)
 	switch {
 	case x.Intent.Job != nil && of.job == nil: // the dialect does not know such a job any more
@@ -72,6 +76,7 @@ func (d *derivation) addAll(common *expression.Scope, routes ...*route) {
 func (r *Rules) scopeOf(x *event.Exchange, of *route, response expression.Document) *expression.Scope {
 	roots := r.dialect.rootsOf(x.Intent, of)
 	roots["status"], roots["response"] = statusOf(x), response
+	addLocation(roots, x)
 	roots["before"] = expression.Document{Why: unseenBefore}
 	if of.job == nil || len(of.job.read) == 0 {
 		return expression.NewScope(roots)
@@ -226,6 +231,7 @@ func (d *derivation) finish(e event.Event, action string, v *expression.Scope, i
 	d.times[action+" "+address]++
 	v = v.With(d.roots(&e))
 	d.fillPayload(&e, v, item)
+	e.Payload = without(e.Payload, d.dialect.without)
 	if d.filters["changes"] {
 		compare(&e)
 	}

@@ -43,13 +43,18 @@ type Dialect struct {
 	// Path gives the value of path parameters that a path form leaves out.
 	Path map[string]string `yaml:"path"`
 	// Skip is a condition on a request: it changes nothing.
-	Skip      string                   `yaml:"skip"`
+	Skip string `yaml:"skip"`
+	// Wrapped says of which requests the answer holds status and body of the one
+	// that counts.
+	Wrapped   wrappedConfig            `yaml:"wrapped"`
 	Resources []resource               `yaml:"resources"`
 	Routes    map[string][]routeConfig `yaml:"routes"`
 	Event     map[string]string        `yaml:"event"`
 	Payloads  map[string]setting.Tree  `yaml:"payloads"`
-	Native    nativeConfig             `yaml:"native"`
-	Links     []linkConfig             `yaml:"links"`
+	// Without names the fields that no payload has, by their paths.
+	Without []string     `yaml:"without"`
+	Native  nativeConfig `yaml:"native"`
+	Links   []linkConfig `yaml:"links"`
 	// Before says how an entity is read before a write that needs it.
 	Before beforeConfig `yaml:"before"`
 	// Keeps names payloads that do not show the entity, though it is what it was.
@@ -76,6 +81,7 @@ type Dialect struct {
 	routes       map[string][]*route // by method, in the order of the file
 	named        map[string]*route
 	payloads     map[string]*node
+	without      [][]string
 	links        []linkConfig
 	aliases      []string // names that can be nothing but an alias
 	token        map[string]template
@@ -148,7 +154,7 @@ var (
 	skipRoots    = []string{"path", "header", "query", "uri"}
 	bodyRoots    = []string{"path", "header", "query", "uri", "request"}
 	requestRoots = []string{"path", "header", "query", "uri", "body"}
-	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "item", "before", "job", "read")
+	answerRoots  = append(slices.Clone(requestRoots), "status", "response", "location", "item", "before", "job", "read")
 	payloadRoots = append(slices.Clone(answerRoots), "set", "type", "action", "topic", "space", "environment", "target", "aliases", "links", "cause", "entity", "time", "id", "related")
 )
 
@@ -209,6 +215,8 @@ func (d *Dialect) compile(from setting.Check) {
 	}
 	d.event = eventTemplates{}.with(check.In("event"), d.Event)
 	d.Native.compile(check.In("native"))
+	d.Wrapped.compile(check.In("wrapped"))
+	d.without = compileWithout(check, d.Without)
 	d.compileRoutes()
 }
 
@@ -247,6 +255,9 @@ func (d *Dialect) include() {
 	}
 	d.Host, d.Match = cmp.Or(d.Host, base.Host), cmp.Or(d.Match, base.Match)
 	d.Method, d.URI = cmp.Or(d.Method, base.Method), cmp.Or(d.URI, base.URI)
+	if d.Wrapped == (wrappedConfig{}) {
+		d.Wrapped = wrappedConfig{When: base.Wrapped.When, Status: base.Wrapped.Status, Answer: base.Wrapped.Answer}
+	}
 	inherit(&d.Headers, base.Headers)
 	inherit(&d.Query, base.Query)
 	inherit(&d.Path, base.Path)
@@ -262,6 +273,9 @@ func (d *Dialect) include() {
 	}
 	inherit(&d.Token, base.Token)
 	d.Links = append(d.Links, base.Links...)
+	if d.Without == nil {
+		d.Without = base.Without
+	}
 	if d.Credentials == nil {
 		d.Credentials = base.Credentials
 	}

@@ -147,3 +147,35 @@ func FuzzDialect(f *testing.F) {
 type noHeaders struct{}
 
 func (noHeaders) Get(string) string { return "" }
+
+// FuzzAnswer: an event stream becomes a list, and what is left of an object is
+// JSON without the fields that are left out.
+func FuzzAnswer(f *testing.F) {
+	for _, text := range []string{"event: a\ndata: {\"b\":1}\n\n", "data\n\n", "data: \xff\r\ndata: 2\r\n\r\n:\n", `{"a":{"b":1,"c":[2]},"d":null}`, `{"\u0061":1,"a\\":{}}`, "{}", "[]", " { } "} {
+		f.Add([]byte(text))
+	}
+	paths := [][]string{{"d"}, {"a", "b"}}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var list []struct{ Data any }
+		if err := json.Unmarshal(messagesOf(text), &list); err != nil {
+			t.Errorf("%s: %v", messagesOf(text), err)
+		}
+		if jsonProblem(text) != "" {
+			return
+		}
+		left := without(text, paths)
+		if jsonProblem(left) != "" {
+			t.Errorf("%s is left of %s", left, text)
+		}
+		if json.Unmarshal(left, &map[string]any{}) != nil {
+			return
+		}
+		fields := map[string]json.RawMessage{}
+		_ = json.Unmarshal(left, &fields)
+		inner := map[string]any{}
+		_ = json.Unmarshal(fields["a"], &inner)
+		if _, there := fields["d"]; there || inner["b"] != nil {
+			t.Errorf("%s is left of %s", left, text)
+		}
+	})
+}

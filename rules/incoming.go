@@ -32,10 +32,19 @@ func (in *incoming) read(d *Dialect, head event.Head) {
 		key, value, _ := strings.Cut(pair, "=")
 		for name, parameter := range d.Query {
 			if key == parameter || plainQuery(key) == parameter {
-				in.query[name] = clone(plainQuery(value)) // the last one counts
+				in.query[name] = with(in.query[name], parameter, clone(plainQuery(value)))
 			}
 		}
 	}
+}
+
+// with is the value of a parameter that comes once more: the last one counts, but
+// those of a list, post[], are joined with commas.
+func with(before, parameter, value string) string {
+	if before != "" && strings.HasSuffix(parameter, "[]") {
+		return before + "," + value
+	}
+	return value
 }
 
 // plainQuery undoes the encoding of a part of a query; what is broken stays.

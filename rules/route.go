@@ -59,6 +59,8 @@ type routeConfig struct {
 	Payload string            `yaml:"payload"`
 	// Content says how the entities of a job's result are read.
 	Content contentConfig `yaml:"content"`
+	// Format is what the answer is: json, text or event-stream.
+	Format string `yaml:"format"`
 	// Accepted says that the answer only promises.
 	Accepted bool `yaml:"accepted"`
 	// Needs may be before: if it is not known what the entity was, it is read
@@ -114,6 +116,7 @@ type route struct {
 	// readsRelated that the payload depends on the related entity.
 	readsBefore, readsRelated bool
 
+	format         string
 	accepted, gone bool
 }
 
@@ -146,6 +149,7 @@ func (d *Dialect) compileRoute(check place, c *routeConfig, base route) route {
 		r.when = compile(check, "when", c.When, requestRoots, true)
 	}
 	r.pass, r.accepted, r.gone = c.Pass, c.Accepted, c.Gone
+	r.format = checkFormat(check, c.Format)
 	r.success, r.final = usualSuccess, compileStatuses(check, "final", c.Final)
 	if len(c.Success) > 0 {
 		r.success = compileStatuses(check, "success", c.Success)

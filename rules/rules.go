@@ -159,7 +159,7 @@ func (anySuccess) Judge(status int) event.Verdict {
 // or a list will tell, and the target of its environment if that is an alias.
 func (r *route) entity(roots map[string]any, links event.Links) (key, target string) {
 	unseen := expression.Document{Why: "no answer was seen"}
-	roots["status"], roots["response"], roots["before"] = 0, unseen, unseen
+	roots["status"], roots["response"], roots["location"], roots["before"] = 0, unseen, unseen, unseen
 	v := expression.NewScope(roots)
 	e := event.Event{Type: r.typ.known(v)}
 	r.event.fill(&e, v)

@@ -584,13 +584,13 @@ func TestDialectMistakes(t *testing.T) {
 	check("name: a\nresources:\n- {type: A, paths: [/a], routes: [x]}", `d.yaml:3: resources[0].routes[0]: there is no group "x" under routes; there is none`)
 	check("name: a\nresources:\n- type: A\n  paths: /a\n  event:\n    place: x\n    id: ${response.}", `d.yaml:6: resources[0].event.place: unknown key; known here: actor, alias, cause, content_type, environment, id, locale, space, target, version, within`,
 		`d.yaml:7: resources[0].event.id: in "response.": 1:9: unexpected end of expression`)
-	check("name: a\npayloads:\n  p:\n    a${nope}: b", `d.yaml:4: payloads.p.a${nope}: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, job, read, set, type, action, topic, space, environment, target, aliases, links, cause, entity, time, id, related`)
+	check("name: a\npayloads:\n  p:\n    a${nope}: b", `d.yaml:4: payloads.p.a${nope}: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, location, item, before, job, read, set, type, action, topic, space, environment, target, aliases, links, cause, entity, time, id, related`)
 	check("name: a\nroutes:\n  w:\n  - on: POST\n    success: [201]\n    payload: none\n    action: b", `d.yaml:6: routes.w[0].payload: there is no payload "none" under payloads; there is none`)
 	check("name: a\nroutes:\n  w:\n  - {on: post, action: b}",
 		`d.yaml:4: routes.w[0].on: want a method and what follows the path, for example PUT /{id}, not "post"`)
 	check("name: a\nroutes:\n  w:\n  - {on: POST, success: [201]}", `d.yaml:4: routes.w[0]: name the action, or a list of actions; or say pass: true if nothing changes`)
 	check("name: a\npayloads:\n  p:\n    a: ${type", `d.yaml:4: payloads.p.a: in "${type": a ${ has no closing brace; if the text goes on after a #, put it in quotes`)
-	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, item, before, job, read, set, type, action, topic, space, environment, target, aliases, links, cause, entity, time, id, related`)
+	check("name: a\npayloads:\n  p:\n    a: ${nope}", `d.yaml:4: payloads.p.a: in "nope": 1:1: unknown name nope; known are: path, header, query, uri, body, status, response, location, item, before, job, read, set, type, action, topic, space, environment, target, aliases, links, cause, entity, time, id, related`)
 	// Names that are not there, and routes that nothing reaches.
 	check(`
 name: a

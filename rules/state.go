@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"net/url"
 	"reflect"
 	"slices"
+	"strings"
 
 	"cmstap/event"
 	"cmstap/internal/expression"
@@ -66,8 +68,17 @@ func (r *Rules) Lookup(intent *event.Intent) string {
 	if !asks && !route.readsBefore {
 		return ""
 	}
-	v := escaped(expression.NewScope(r.dialect.rootsOf(intent, route)))
-	return route.needs.get.known(v.With(map[string]any{"uri": r.dialect.again(intent).path}))
+	in := r.dialect.again(intent)
+	query := map[string]string{}
+	for name, value := range in.query {
+		query[name] = url.QueryEscape(value)
+	}
+	v := escaped(expression.NewScope(r.dialect.rootsOf(intent, route))).With(map[string]any{"uri": in.path, "query": query})
+	path := route.needs.get.known(v)
+	if strings.ContainsFunc(path, func(c rune) bool { return c <= ' ' || c == '#' || c == 0x7f }) {
+		return "" // the path may be plain text from the query
+	}
+	return path
 }
 
 // none is how an event says that there was no entity before.
@@ -138,12 +149,12 @@ func (d *derivation) lookedUp(e *event.Event, v *expression.Scope) {
 		e.Entity.ContentType = d.route.event["content_type"].known(v)
 	}
 	if needs.payload == nil {
-		e.Before, e.BeforeUnseen = response.JSON, ""
+		e.Before, e.BeforeUnseen = without(response.JSON, d.dialect.without), ""
 		return
 	}
 	payload, ok := needs.payload.fillOrNot(v.With(d.roots(e)), &gaps{})
 	if ok {
-		e.Before, e.BeforeUnseen = payload, ""
+		e.Before, e.BeforeUnseen = without(payload, d.dialect.without), ""
 	}
 }
 

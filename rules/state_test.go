@@ -78,6 +78,11 @@ func (m *memory) begin(method, path string) *event.Exchange {
 func (m *memory) end(x *event.Exchange, answer string) []event.Event {
 	m.t.Helper()
 	x.Outcome, x.Status, x.Answer = event.Done, 200, event.Copy{Bytes: []byte(answer)}
+	return m.derive(x)
+}
+
+// derive makes the events of an exchange, and keeps what they say.
+func (m *memory) derive(x *event.Exchange) []event.Event {
 	keys, _ := m.r.Recall(x, m.links)
 	known := map[string]event.State{}
 	for _, key := range keys {
@@ -106,6 +111,34 @@ func (m *memory) end(x *event.Exchange, answer string) []event.Event {
 func (m *memory) write(method, path, answer string) event.Event {
 	m.t.Helper()
 	return m.end(m.begin(method, path), answer)[0]
+}
+
+// TestLookupPath: what would break out of a request line is not read.
+func TestLookupPath(t *testing.T) {
+	t.Parallel()
+	d, err := rules.ParseDialect("test.yaml", []byte(`
+name: test
+query: { at: at, form: form }
+uri: ${query.at}
+resources: [{ type: Post, paths: /posts, routes: post }]
+before: { get: "${uri}?form=${query.form}" }
+routes: { post: [{ on: "PUT /{id}", needs: before, actions: [{ action: save, when: before.a }, { action: save }] }] }
+event: { id: "${path.id}" }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rules.New(d, nil)
+	for query, want := range map[string]string{
+		"at=/posts/7&form=a%26b":      "/posts/7?form=a%26b",
+		"at=/posts/7%0d%0aX:y&form=a": "", "at=/posts/7%20a&form=a": "", "at=/posts/7%23&form=a": "",
+		"at=/posts/7&form=a%0d%0a": "/posts/7?form=a%0D%0A",
+	} {
+		plan := r.Classify(event.Head{Method: "PUT", Path: "/", Query: query, Headers: headers{}}, nil)
+		if got := r.Lookup(plan.Intent); got != want {
+			t.Errorf("%s: %s is read, want %s", query, got, want)
+		}
+	}
 }
 
 // TestTransitions: what happened follows from what was before.

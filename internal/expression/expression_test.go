@@ -107,6 +107,8 @@ func TestFilter(t *testing.T) {
 	is(true, `payload.fields.big == 9007199254740992`)
 
 	// The table of facts/libraries.md, section 4, last column.
+	is(true, `split("a/b", "/")[1] == "b"`)
+	missing(`split("a/b", "/")[2]`, `split("a/b", "/")[2] == "b"`)
 	missing(`payload.sys.nope`, `payload.sys.nope == "x"`)
 	missing(`payload.nope.deep.er`, `payload.nope.deep.er == "x"`)
 	missing(`payload.nope.deep`, `payload.nope.deep > 5`)

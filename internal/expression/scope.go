@@ -154,6 +154,8 @@ func step(from any, part, path string) (any, *stop) {
 		to, ok = from[part]
 	case []any:
 		to, ok = item(from, part)
+	case []string: // of split
+		to, ok = item(from, part)
 	}
 	if !ok {
 		return nil, &stop{state: Missing, path: path}
@@ -161,7 +163,7 @@ func step(from any, part, path string) (any, *stop) {
 	return to, nil
 }
 
-func item(list []any, part string) (any, bool) {
+func item[V any](list []V, part string) (any, bool) {
 	n, ok := parseIndex(part, len(list))
 	if !ok || n >= len(list) {
 		return nil, false
