@@ -79,7 +79,6 @@ type soak struct {
 	done     atomic.Int64
 	mu       sync.Mutex
 	accepted map[string]bool
-	first    usage // after the first part
 }
 
 // client repeats one thing until the end.
@@ -194,19 +193,20 @@ func goroutines() (n int) {
 	return n
 }
 
-// settled is what the process holds once nothing goes on any more.
-func settled(t *testing.T, below usage) usage {
+// settled is what the process holds once nothing goes on any more: it waits until
+// that is enough.
+func settled(t *testing.T, longest time.Duration, enough func(usage) bool) usage {
 	t.Helper()
-	var now usage
-	for end := time.Now().Add(6 * time.Second); ; <-time.After(100 * time.Millisecond) {
+	for end := time.Now().Add(longest); ; <-time.After(200 * time.Millisecond) {
 		http.DefaultClient.CloseIdleConnections()
 		runtime.GC()
+		var now usage
 		files, _ := os.ReadDir("/proc/self/fd")
 		status, _ := os.ReadFile("/proc/self/status")
 		_, rest, _ := bytes.Cut(status, []byte("VmRSS:"))
 		_, _ = fmt.Sscan(string(rest), &now.memory)
 		now.goroutines, now.files = goroutines(), len(files)
-		if below.files > 0 && now.goroutines <= below.goroutines && now.files <= below.files || time.Now().After(end) {
+		if enough(now) || time.Now().After(end) {
 			return now
 		}
 	}
@@ -250,16 +250,17 @@ webhooks: [{ name: hook, url: %q, topics: ["posts.*"], concurrency: 20 }]
 	ended := make(chan error, 1)
 	go func() { ended <- a.run(ctx) }()
 	s := &soak{T: t, proxy: a.proxy.Addr(), accepted: map[string]bool{}}
-	work := func(long time.Duration) usage {
+	work := func(long time.Duration) {
 		s.end = make(chan struct{})
 		s.start()
 		<-time.After(long)
 		close(s.end)
 		s.clients.Wait()
-		return settled(t, s.first)
 	}
-	s.first = work(long / 4)
-	last := work(long - long/4)
+	work(long / 4)
+	first := settled(t, 5*time.Second, func(usage) bool { return false })
+	work(long - long/4)
+	last := settled(t, 30*time.Second, func(now usage) bool { return now.goroutines <= first.goroutines+5 && now.files <= first.files+5 })
 	missing := func() (n int) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -275,8 +276,8 @@ webhooks: [{ name: hook, url: %q, topics: ["posts.*"], concurrency: 20 }]
 	if n := missing(); n > 0 || len(s.accepted) == 0 {
 		t.Errorf("%d of %d accepted writes have no event", n, len(s.accepted))
 	}
-	t.Logf("%s: %d requests, %d writes accepted; first %+v, last %+v", long, s.done.Load(), len(s.accepted), s.first, last)
-	if last.goroutines > s.first.goroutines+5 || last.files > s.first.files+5 || last.memory > s.first.memory*3/2+50_000 {
+	t.Logf("%s: %d requests, %d writes accepted; first %+v, last %+v", long, s.done.Load(), len(s.accepted), first, last)
+	if last.goroutines > first.goroutines+5 || last.files > first.files+5 || last.memory > first.memory*3/2+50_000 {
 		stacks := make([]byte, 1<<20)
 		t.Errorf("it grows:\n%s", stacks[:runtime.Stack(stacks, true)])
 	}

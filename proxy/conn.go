@@ -153,6 +153,7 @@ type watchedConn struct {
 	writeSet time.Time    // the same of writes
 	halted   bool         // nothing more is to be written
 	serves   *watchedConn // the CMS's connection that is of no use without this client
+	gone     *watchedConn // the one for which the client was seen to be gone
 
 	// Of the server's goroutine, which writes through a buffer of its own.
 	mark   int64 // what was written before the last answer; -1 before the first
@@ -184,11 +185,17 @@ func (c *watchedConn) cuts(other *watchedConn) {
 	c.serves = other
 }
 
-// leaveIfGone closes what serves only a client that is gone.
+// leaveIfGone closes what serves only a client that is gone, once that was seen
+// twice.
 func (c *watchedConn) leaveIfGone() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.serves != nil && c.isGone() {
+	switch {
+	case c.serves == nil || !c.isGone():
+		c.gone = nil
+	case c.gone != c.serves:
+		c.gone = c.serves
+	default:
 		c.left.Store(true)
 		_ = c.serves.Close()
 	}

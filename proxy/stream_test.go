@@ -152,7 +152,7 @@ func TestClientLeavesWhileWaiting(t *testing.T) {
 			}
 			continue
 		}
-		<-time.After(1500 * time.Millisecond) // longer than it takes to notice
+		<-time.After(2500 * time.Millisecond) // longer than it takes to notice
 		close(answer)
 		if x := h.outcome(); x.Outcome != event.Done {
 			t.Errorf("the write is %s", x.Outcome)
