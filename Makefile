@@ -27,7 +27,7 @@ memory: ## idle, and with a gibibyte each way
 	go test -count=1 -run TestMemory -v .
 
 cms: ## real servers, named by CMSTAP_STRAPI and CMSTAP_WORDPRESS; cmsreal_test.go says how
-	go test -count=1 -timeout 10m -run TestRealCMS -v .
+	go test -count=1 -timeout 10m -run TestReal -v .
 
 fuzz: ## every fuzz target for FUZZTIME=60s
 	@set -e; for package in $$(go list ./...); do \

@@ -226,3 +226,36 @@ func plainBody(t *testing.T, response *http.Response, body []byte) []byte {
 	}
 	return body
 }
+
+// TestRealRenames: of ten posts that were published before cmstap was there, each
+// rename is an update, and none a publish. It needs CMSTAP_WORDPRESS and its
+// password, as TestRealCMS does.
+func TestRealRenames(t *testing.T) {
+	address, err := url.Parse(os.Getenv("CMSTAP_WORDPRESS"))
+	password := os.Getenv("CMSTAP_WORDPRESS_PASSWORD")
+	if err != nil || address.User == nil || password == "" {
+		t.Skip("set CMSTAP_WORDPRESS and CMSTAP_WORDPRESS_PASSWORD to run it")
+	}
+	user := address.User.Username()
+	address.User = nil
+	post := func(base, path, body string) string {
+		status, answer, err := ask(http.MethodPost, base+"/wp-json/wp/v2/posts"+path, body, map[string]string{
+			"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password)), "Content-Type": "application/json",
+		})
+		var made struct{ ID int }
+		if err != nil || status/100 != 2 || json.Unmarshal([]byte(answer), &made) != nil {
+			t.Fatalf("%s: %d %.300s %v", path, status, answer, err)
+		}
+		return fmt.Sprint("/", made.ID)
+	}
+	var paths, want []string
+	for n := range 10 {
+		paths = append(paths, post(address.String(), "", fmt.Sprintf(`{"title":"Post %d","status":"publish"}`, n)))
+		want = append(want, fmt.Sprintf("post %d | update", n+1))
+	}
+	throughProxy(t, address.String(), "wordpress", want, func(proxy string) {
+		for _, path := range paths {
+			post(proxy, path, `{"title":"Renamed"}`)
+		}
+	})
+}
