@@ -2,6 +2,7 @@
 TRIALS ?= 200
 SEED ?= 1
 FUZZTIME ?= 60s
+SOAK ?= 10m
 
 .PHONY: help crash jobs controls bulk refused memory cms fuzz bench
 
@@ -28,6 +29,15 @@ memory: ## idle, and with a gibibyte each way
 
 cms: ## real servers, named by CMSTAP_STRAPI and CMSTAP_WORDPRESS; cmsreal_test.go says how
 	go test -count=1 -timeout 10m -run TestReal -v .
+
+conformance: ## what nginx does where cmstap's answers are asked for
+	go test -count=1 -run TestConformance -v ./proxy -target nginx
+
+soak: ## everything at once under the race detector: SOAK=10m
+	CMSTAP_SOAK=$(SOAK) go test -race -count=1 -timeout 30m -run 'TestSoak$$' -v .
+
+writers: ## two writers of one entity, 1,000 writes each
+	CMSTAP_WRITES=1000 go test -count=1 -run TestTwoWriters -v .
 
 fuzz: ## every fuzz target for FUZZTIME=60s
 	@set -e; for package in $$(go list ./...); do \
