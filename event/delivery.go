@@ -36,8 +36,8 @@ type Attempt struct {
 type Settlement struct {
 	Attempt Attempt
 	Result  Result
-	Next    time.Time // for Retry: when; UTC
-	Reason  string    // for GiveUp: why
+	Wait    time.Duration // for Retry: until the next attempt, from now on
+	Reason  string        // for GiveUp: why
 }
 
 // Result is what a judged attempt means for its delivery.

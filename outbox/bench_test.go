@@ -64,7 +64,7 @@ func BenchmarkClaimSettle(b *testing.B) {
 					return err
 				}
 				return s.Settle(b.Context(), deliveries[0], event.Settlement{
-					Attempt: event.Attempt{Number: deliveries[0].Attempts + 1, Time: time.Now()}, Result: event.Retry, Next: start,
+					Attempt: event.Attempt{Number: deliveries[0].Attempts + 1, Time: time.Now()}, Result: event.Retry,
 				})
 			})
 		})

@@ -36,8 +36,10 @@ type eventRecord struct {
 
 // deliveryState is what the store knows of a waiting delivery.
 type deliveryState struct {
-	Attempts  int    `json:"n,omitempty"`
-	Due       int64  `json:"due"` // milliseconds since 1970, UTC
+	Attempts int   `json:"n,omitempty"`
+	Due      int64 `json:"due"` // milliseconds since 1970, UTC
+	// Wait is how long that was away when it was set, in milliseconds.
+	Wait      int64  `json:"wait,omitempty"`
 	Undecided string `json:"undecided,omitempty"`
 }
 

@@ -181,7 +181,7 @@ func namesOf(deliveries []event.Delivery) []string {
 func (s *store) settle(d event.Delivery, result event.Result, next time.Time) {
 	s.t.Helper()
 	s.must(s.Settle(s.t.Context(), d, event.Settlement{
-		Attempt: event.Attempt{Number: d.Attempts + 1, Time: s.clock.now(), Status: 500}, Result: result, Next: next, Reason: "test",
+		Attempt: event.Attempt{Number: d.Attempts + 1, Time: s.clock.now(), Status: 500}, Result: result, Wait: next.Sub(s.now()), Reason: "test",
 	}))
 }
 

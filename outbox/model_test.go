@@ -228,8 +228,8 @@ func (m *model) settle() {
 		m.keeper.Release(d)
 		return
 	case 1, 2:
-		s.Result, s.Next = event.Retry, m.clock.now().Add(time.Duration(m.random.IntN(20_000))*time.Microsecond)
-		w.attempts, w.due = w.attempts+1, s.Next.Truncate(time.Millisecond)
+		s.Result, s.Wait = event.Retry, time.Duration(m.random.IntN(20_000))*time.Microsecond
+		w.attempts, w.due = w.attempts+1, m.clock.now().Add(s.Wait).Truncate(time.Millisecond)
 	default:
 		s.Result = []event.Result{event.Delivered, event.GiveUp}[m.random.IntN(2)]
 		m.waiting[hook] = slices.Delete(m.waiting[hook], i, i+1)

@@ -15,6 +15,9 @@
 //     deliveries whose attempt was not settled; it never loses one.
 //   - Next hands out at most one delivery of a webhook and entity at a time, in
 //     commit order; the next one follows when that one is settled for good.
+//   - Attempts and due times survive a restart exactly. While a process runs they
+//     do not depend on the system's clock being set; at an Open nothing is
+//     further away than it was told to wait.
 //   - One process uses a folder at a time; a second Open fails.
 //   - Below min_free Begin returns ErrNoSpace; below half of it everything does,
 //     and nothing is written. What was stored before stays. A store that can not
@@ -150,7 +153,14 @@ type Outbox struct {
 // name the setting to change. On a full disk the store is opened later; see
 // Ready.
 func Open(config Config, webhooks []string, log *slog.Logger) (*Outbox, error) {
-	return openAt(config, webhooks, log, time.Now, FreeSpace)
+	started := time.Now()
+	return openAt(config, webhooks, log, steady(started, func() time.Duration { return time.Since(started) }), FreeSpace)
+}
+
+// steady is a clock that is right at the start and then goes by one that nobody
+// sets: when the system's clock is set, no delivery comes early or late.
+func steady(start time.Time, elapsed func() time.Duration) func() time.Time {
+	return func() time.Time { return start.Add(elapsed()) }
 }
 
 // openAt is Open with a clock and a reading of the free space.
@@ -338,6 +348,9 @@ func (o *Outbox) load(webhooks []string) error {
 		return err
 	}
 	if err := o.sweep(); err != nil {
+		return err
+	}
+	if err := o.boundWaits(); err != nil {
 		return err
 	}
 	return o.sayParked(webhooks)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,6 +85,65 @@ func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
 	key := dueKey(q.id, time.UnixMilli(state.Due), seq)
 	b.set(key, be.AppendUint64(nil, entity))
 	b.after = append(b.after, func() { q.added(key) })
+}
+
+// boundWaits makes nothing wait longer than it was told to: the clock may have
+// been set back while nobody ran.
+func (o *Outbox) boundWaits() error {
+	for _, q := range o.hooks {
+		var late []claim
+		err := o.db.View(func(txn *badger.Txn) (err error) {
+			late, err = q.late(txn, o.now())
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for some := range slices.Chunk(late, 1000) {
+			b := o.newBatch()
+			for _, c := range some {
+				b.hasten(q, c)
+			}
+			if err := o.finish(b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// late finds the t keys that are further away than their delivery was to wait.
+func (q *queue) late(txn *badger.Txn, now time.Time) (late []claim, err error) {
+	keysFrom(txn, duePrefix(q.id), dueKey(q.id, now, 0), func(item *badger.Item) bool {
+		var c claim
+		c.due, c.seq = parseTimed(item.Key())
+		var state deliveryState
+		err = item.Value(func(entity []byte) error { c.entity = be.Uint64(entity); return nil })
+		if err == nil {
+			_, err = getRecord(txn, orderKey(q.id, c.entity, c.seq), &state)
+		}
+		if errors.Is(err, errDamaged) {
+			err, state.Wait = nil, 0 // it is due at once, and given up
+		}
+		if c.due.Sub(now) > time.Duration(state.Wait)*time.Millisecond {
+			late = append(late, c)
+		}
+		return err == nil
+	})
+	return late, err
+}
+
+// hasten makes a delivery due when its wait, begun now, is over.
+func (b *batch) hasten(q *queue, c claim) {
+	var state deliveryState
+	text, found := b.get(orderKey(q.id, c.entity, c.seq))
+	readable := found && decode(text, &state) == nil
+	b.delete(dueKey(q.id, c.due, c.seq))
+	state.Due = b.now.UnixMilli() + state.Wait
+	if readable {
+		b.set(orderKey(q.id, c.entity, c.seq), encode(state))
+	}
+	b.ready(q, c.entity, c.seq, state)
 }
 
 // addCount changes the number of waiting deliveries of a webhook and entity

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"time"
 
 	"cmstap/event"
 
@@ -70,7 +71,8 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 		encode(attemptRecord{Attempt: s.Attempt, Event: d.Event.ID, Result: s.Result.String()}))
 	switch s.Result {
 	case event.Retry:
-		state.Attempts, state.Due = s.Attempt.Number, s.Next.UnixMilli()
+		state.Attempts, state.Wait = s.Attempt.Number, (s.Wait + time.Millisecond - 1).Milliseconds()
+		state.Due = b.now.Add(s.Wait).UnixMilli()
 		b.set(orderKey(q.id, c.entity, c.seq), encode(state))
 		b.ready(q, c.entity, c.seq, state)
 		return

@@ -21,8 +21,8 @@ type answer struct {
 const longestWait = 24 * time.Hour
 
 // judge says what an attempt means for its delivery. It is pure: the attempt
-// ended at now, and chance (0 to 1) spreads the waits by 20 % either way.
-func (r *Retry) judge(a answer, now time.Time, chance float64) event.Settlement {
+// has just ended, and chance (0 to 1) spreads the waits by 20 % either way.
+func (r *Retry) judge(a answer, chance float64) event.Settlement {
 	s := event.Settlement{Attempt: a.attempt}
 	switch {
 	case a.attempt.Status >= 200 && a.attempt.Status < 300:
@@ -36,7 +36,7 @@ func (r *Retry) judge(a answer, now time.Time, chance float64) event.Settlement 
 	default:
 		s.Result = event.Retry
 		wait := time.Duration(float64(r.Delays[a.attempt.Number-1]) * (0.8 + 0.4*chance))
-		s.Next = now.Add(max(wait, a.retryAfter)).UTC()
+		s.Wait = max(wait, a.retryAfter)
 	}
 	return s
 }

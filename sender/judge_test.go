@@ -16,12 +16,12 @@ func TestJudge(t *testing.T) {
 	some := Retry{Delays: []setting.Duration{setting.Duration(time.Minute)}, On: []string{"timeout", "429", "5xx"}}
 	check := func(r Retry, a answer, chance float64, result event.Result, wait time.Duration, reason string) {
 		t.Helper()
-		s := r.judge(a, now, chance)
+		s := r.judge(a, chance)
 		if s.Result != result || s.Reason != reason || s.Attempt != a.attempt {
 			t.Errorf("got %+v", s)
 		}
-		if result == event.Retry && s.Next.Sub(now) != wait || result != event.Retry && !s.Next.IsZero() {
-			t.Errorf("next after %v, want %v", s.Next.Sub(now), wait)
+		if s.Wait != wait {
+			t.Errorf("next after %v, want %v", s.Wait, wait)
 		}
 	}
 	answered := func(status, number int) answer {

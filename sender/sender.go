@@ -146,7 +146,7 @@ func (l *line) deliver(ctx context.Context, d event.Delivery) {
 		l.store.Release(d) // stopped in mid-call: not an attempt
 		return
 	}
-	s := l.webhook.Endpoint.Retry.judge(a, time.Now(), rand.Float64())
+	s := l.webhook.Endpoint.Retry.judge(a, rand.Float64())
 	l.conclude(ctx, d, s)
 }
 
@@ -294,7 +294,7 @@ func (l *line) report(d event.Delivery, s event.Settlement) {
 	case event.Delivered:
 		l.log.Info(s.Result.String(), fields...)
 	case event.Retry:
-		l.log.Warn(s.Result.String(), append(fields, "next", s.Next.Format(time.RFC3339))...)
+		l.log.Warn(s.Result.String(), append(fields, "next", time.Now().Add(s.Wait).UTC().Format(time.RFC3339))...)
 	case event.GiveUp:
 		l.log.Error(s.Result.String(), append(fields, "reason", s.Reason)...)
 	}
