@@ -1,11 +1,9 @@
 package sender
 
 import (
-	"fmt"
 	"net/http"
 	"net/textproto"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -42,46 +40,9 @@ type Signing struct {
 	Secret setting.Secret `yaml:"secret"`
 }
 
-// Retry says when a failed call is made again.
-type Retry struct {
-	// Delays are the waits before the second, third, ... attempt.
-	Delays []setting.Duration `yaml:"delays"`
-	// On lists what is retried: timeout, connection, a status (429), a class
-	// (5xx). Other failures are final.
-	On []string `yaml:"on"`
-}
-
-// standardDelays make 8 attempts over 27 h 35 min; the schedule is Svix's.
-var standardDelays = []time.Duration{
-	5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 10 * time.Hour,
-}
-
-const maxDelay = 30 * 24 * time.Hour
-
-// everyFailure retries all that may succeed later. 410 means that the receiver
-// is gone for good.
-var everyFailure = []string{"timeout", "connection", "3xx", "4xx", "5xx"}
-
-// UnmarshalText reads the name of a preset.
-func (r *Retry) UnmarshalText(text []byte) error {
-	if string(text) != "standard" {
-		return fmt.Errorf("want standard, or { delays: [5s, 1m, 10m], on: [timeout, connection, 429, 5xx] }, not %q", text)
-	}
-	*r = standardRetry()
-	return nil
-}
-
-func standardRetry() Retry {
-	r := Retry{On: everyFailure}
-	for _, delay := range standardDelays {
-		r.Delays = append(r.Delays, setting.Duration(delay))
-	}
-	return r
-}
-
 // SetDefaults fills in what a webhook that says nothing gets.
 func (e *Endpoint) SetDefaults() {
-	e.Retry = standardRetry()
+	e.Retry = presets[standard]
 	e.Timeout = setting.Duration(30 * time.Second)
 	e.Concurrency = 8
 }
@@ -167,32 +128,4 @@ func validToken(text string) bool {
 		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 		return !letter && !strings.ContainsRune(marks, r)
 	})
-}
-
-func (r *Retry) validate(check setting.Check) {
-	if len(r.On) == 0 && len(r.Delays) > 0 {
-		check.Add("on", "names nothing; list what is retried, or give delays: [] for no second attempt")
-	}
-	if len(r.Delays) > 100 {
-		check.Add("delays", "at most 100")
-	}
-	for i, delay := range r.Delays {
-		if delay.Std() > maxDelay {
-			check.Add(fmt.Sprintf("delays[%d]", i), "at most %v", setting.Duration(maxDelay))
-		}
-	}
-	for i, class := range r.On {
-		if !validClass(class) {
-			check.Add(fmt.Sprintf("on[%d]", i), "want timeout, connection, a status such as 429 or a class such as 5xx, not %q", class)
-		}
-	}
-}
-
-func validClass(class string) bool {
-	switch class {
-	case "timeout", "connection", "3xx", "4xx", "5xx":
-		return true
-	}
-	status, err := strconv.Atoi(class)
-	return err == nil && status >= 300 && status <= 599
 }

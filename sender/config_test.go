@@ -40,7 +40,7 @@ func TestMistakes(t *testing.T) {
 	check("headers: { X-Team: web, authorization: { value: Bearer x } }")
 	check("auth: { basic: { username: a, password: { value: b } } }")
 	check("signing: { scheme: standard, secret: { value: whsec_AAEC } }")
-	check("retry: fast", `c.yaml:2: retry: want standard, or { delays: [5s, 1m, 10m], on: [timeout, connection, 429, 5xx] }, not "fast"`)
+	check("retry: fast", `c.yaml:2: retry: want contentful, contentstack, datocms, standard, or { delays: [5s, 1m, 10m], on: [timeout, connection, 429, 5xx] }, not "fast"`)
 	check("retry: { on: [never, 200, 600, 6xx, 2xx] }",
 		`c.yaml:2: retry.on[0]: want timeout, connection, a status such as 429 or a class such as 5xx, not "never"`,
 		`c.yaml:2: retry.on[1]: want timeout, connection, a status such as 429 or a class such as 5xx, not "200"`,
@@ -99,23 +99,30 @@ func TestRetryConfig(t *testing.T) {
 		}
 	}
 	const all = "timeout connection 3xx 4xx 5xx"
+	standardDelays := []time.Duration{
+		5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 10 * time.Hour,
+	}
 	check("", all, standardDelays...)
 	check("retry:", all, standardDelays...)
 	check("retry: standard", all, standardDelays...)
 	check("retry: { delays: [5s, 1m] }", all, 5*time.Second, time.Minute)
+	check("retry: contentful", "connection 429 5xx", 30*time.Second, 30*time.Second)
+	check("retry: datocms", all, 2*time.Minute, 6*time.Minute, 30*time.Minute, time.Hour, 5*time.Hour, 24*time.Hour, 48*time.Hour)
+	check("retry: contentstack", all, 5*time.Second, 25*time.Second, 125*time.Second, 625*time.Second)
 	check("retry: { on: [429, 5xx] }", "429 5xx", standardDelays...)
 	check("retry: { delays: [] }", all)
 	check("retry: { delays: [1s], on: [timeout] }", "timeout", time.Second)
 }
 
-func TestStandardScheduleIsEightAttemptsOverADay(t *testing.T) {
+func TestSchedulesInShort(t *testing.T) {
 	t.Parallel()
-	var total time.Duration
-	for _, delay := range standardDelays {
-		total += delay
-	}
-	if attempts := len(standardDelays) + 1; attempts != 8 || total != 27*time.Hour+35*time.Minute+5*time.Second {
-		t.Errorf("%d attempts over %v", attempts, total)
+	for name, want := range map[string]string{
+		"standard": "8 attempts over 1d3h35m5s", "contentful": "3 attempts over 1m",
+		"datocms": "8 attempts over 3d6h38m", "contentstack": "5 attempts over 13m",
+	} {
+		if got := presets[name].String(); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 }
 
@@ -155,6 +162,10 @@ func TestWarnings(t *testing.T) {
 	const final = ": such a failure ends the delivery at once; add it, or leave on out"
 	check("retry: { on: [timeout, connection, 429, 503] }")
 	check("retry: { on: [timeout, connection, 4xx, 5xx] }")
+	check("retry: datocms")
+	check("retry: contentstack")
+	check("retry: contentful", "c.yaml:2: retry: contentful does not name timeout, as the vendor's own webhooks do not: "+
+		"such a failure ends the delivery at once; leave retry out for 8 attempts over 1d3h35m5s")
 	check("retry: { on: [4xx, 5xx] }", "c.yaml:2: retry.on: does not name timeout, connection"+final)
 	check("retry:\n  on: [timeout, connection, 404]", "c.yaml:3: retry.on: does not name 429, 5xx"+final)
 }

@@ -12,7 +12,7 @@ var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	retry := standardRetry()
+	retry := presets[standard]
 	some := Retry{Delays: []setting.Duration{setting.Duration(time.Minute)}, On: []string{"timeout", "429", "5xx"}}
 	check := func(r Retry, a answer, chance float64, result event.Result, wait time.Duration, reason string) {
 		t.Helper()

@@ -3,6 +3,7 @@ package sender
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ func (e *Endpoint) Warn(check setting.Check) {
 
 func (r *Retry) warn(check setting.Check) {
 	if len(r.Delays) == 0 {
-		check.Warn("delays", "a call is made once: what fails is lost; leave retry out for %v", standardRetry())
+		check.Warn("delays", "a call is made once: what fails is lost; leave retry out for %v", presets[standard])
 		return
 	}
 	quick := 0
@@ -48,7 +49,13 @@ func (r *Retry) warn(check setting.Check) {
 	} else if quick >= manyQuick {
 		check.Warn("delays", "%d waits are under 1s: they load a receiver that is in trouble already; let the waits grow", quick)
 	}
-	if final := r.final(); len(final) > 0 {
+	final := r.final()
+	switch {
+	case len(final) == 0:
+	case slices.Equal(r.On, presets[r.preset].On): // as it is named in the file
+		check.Warn("", "%s does not name %s, as the vendor's own webhooks do not: such a failure ends the delivery at once; leave retry out for %v",
+			r.preset, strings.Join(final, ", "), presets[standard])
+	default:
 		check.Warn("on", "does not name %s: such a failure ends the delivery at once; add it, or leave on out", strings.Join(final, ", "))
 	}
 }
