@@ -27,8 +27,8 @@ func (r *Retry) judge(a answer, chance float64) event.Settlement {
 	switch {
 	case a.attempt.Status >= 200 && a.attempt.Status < 300:
 		s.Result = event.Delivered
-	case a.attempt.Status == http.StatusGone:
-		s.Result, s.Reason = event.GiveUp, "the receiver answered 410: gone for good"
+	case a.gone():
+		s.Result = event.Retry // at the next start: a mistake loses nothing
 	case !r.covers(a):
 		s.Result, s.Reason = event.GiveUp, "this failure is not retried (webhooks[].retry.on)"
 	case a.attempt.Number > len(r.Delays):
@@ -39,6 +39,15 @@ func (r *Retry) judge(a answer, chance float64) event.Settlement {
 		s.Wait = max(wait, a.retryAfter)
 	}
 	return s
+}
+
+// gone tells whether the receiver said that it is there no more.
+func (a answer) gone() bool { return a.attempt.Status == http.StatusGone }
+
+// pauses tells whether the receiver asked to be left alone for a while, and not
+// only with this delivery.
+func (a answer) pauses() bool {
+	return a.retryAfter > 0 && (a.attempt.Status == http.StatusTooManyRequests || a.attempt.Status == http.StatusServiceUnavailable)
 }
 
 func (r *Retry) covers(a answer) bool {
@@ -53,8 +62,13 @@ func (r *Retry) covers(a answer) bool {
 }
 
 // retryAfter reads a Retry-After field, seconds or a date (RFC 9110 section
-// 10.2.3); 0 if there is none that can be read, longestWait at most.
-func retryAfter(value string, now time.Time) time.Duration {
+// 10.2.3); 0 if there is none that can be read, longestWait at most. A date goes
+// by the receiver's own clock, if it tells that.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	value := header.Get("Retry-After")
+	if told, err := http.ParseTime(header.Get("Date")); err == nil {
+		now = told
+	}
 	seconds, err := strconv.ParseUint(value, 10, 64)
 	if err == nil || errors.Is(err, strconv.ErrRange) {
 		return time.Duration(min(seconds, uint64(longestWait/time.Second))) * time.Second

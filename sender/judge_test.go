@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -36,7 +37,6 @@ func TestJudge(t *testing.T) {
 		return a
 	}
 	const (
-		gone   = "the receiver answered 410: gone for good"
 		last   = "the last attempt failed (webhooks[].retry)"
 		notOn  = "this failure is not retried (webhooks[].retry.on)"
 		first  = 5 * time.Second
@@ -50,8 +50,8 @@ func TestJudge(t *testing.T) {
 		check(retry, answered(status, 1), middle, event.Retry, first, "")
 		check(retry, answered(status, 8), middle, event.GiveUp, 0, last)
 	}
-	check(retry, answered(410, 1), middle, event.GiveUp, 0, gone)
-	check(retry, answered(410, 8), middle, event.GiveUp, 0, gone)
+	check(retry, answered(410, 1), middle, event.Retry, 0, "")
+	check(retry, answered(410, 8), middle, event.Retry, 0, "")
 	check(retry, failed("timeout", 1), middle, event.Retry, first, "")
 	check(retry, failed("connection", 1), middle, event.Retry, first, "")
 	check(retry, failed("connection", 8), middle, event.GiveUp, 0, last)
@@ -83,7 +83,7 @@ func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	check := func(value string, want time.Duration) {
 		t.Helper()
-		if got := retryAfter(value, now); got != want {
+		if got := retryAfter(http.Header{"Retry-After": {value}}, now); got != want {
 			t.Errorf("%q: got %v, want %v", value, got, want)
 		}
 	}
@@ -102,4 +102,8 @@ func TestRetryAfter(t *testing.T) {
 	check("Thu, 01 Jan 2026 03:04:05 GMT", 0)
 	check("Fri, 02 Jan 2099 03:04:05 GMT", 24*time.Hour)
 	check("2026-01-02T03:05:05Z", 0)
+	byItsOwn := http.Header{"Retry-After": {"Fri, 02 Jan 2026 03:05:05 GMT"}, "Date": {"Fri, 02 Jan 2026 03:04:05 GMT"}}
+	if got := retryAfter(byItsOwn, now.Add(5*time.Hour)); got != time.Minute {
+		t.Errorf("by the receiver's own clock: %v", got)
+	}
 }

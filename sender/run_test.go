@@ -178,7 +178,7 @@ func TestAnswerAtTheLastMoment(t *testing.T) {
 		store, log := newFakeStore(), &testlog.Log{}
 		store.failing.Store(failures)
 		ctx, cut := context.WithCancel(t.Context())
-		l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: late{cut: cut}}
+		l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: late{cut: cut}, gate: newGate(Endpoint{}, log.Logger())}
 		l.deliver(ctx, delivery(0))
 		if len(store.settled) != settled || len(store.released) != released {
 			t.Errorf("%d settled, %d released", len(store.settled), len(store.released))
@@ -222,7 +222,7 @@ func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("boom"
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	store, log := newFakeStore(), &testlog.Log{}
-	l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: panicking{}}
+	l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: panicking{}, gate: newGate(Endpoint{}, log.Logger())}
 	l.deliver(t.Context(), delivery(2))
 	if text := log.String(); !strings.Contains(text, "msg=panic") || !strings.Contains(text, "boom") || !strings.Contains(text, "msg=failed") {
 		t.Error(text)
@@ -263,14 +263,14 @@ func TestConcurrency(t *testing.T) {
 var attemptLines = map[event.Result]*regexp.Regexp{
 	event.Delivered: regexp.MustCompile(`^time=\S+ level=INFO msg=delivered webhook=hook event=event0 topic=Entry.publish entity=e1 attempt=1 status=200 duration=\S+$`),
 	event.Retry:     regexp.MustCompile(`^time=\S+ level=WARN msg=retrying webhook=hook event=event0 topic=Entry.publish entity=e1 attempt=1 status=500 duration=\S+ next=\S+Z$`),
-	event.GiveUp:    regexp.MustCompile(`^time=\S+ level=ERROR msg=failed webhook=hook event=event0 topic=Entry.publish entity=e1 attempt=1 status=410 duration=\S+ reason=".+"$`),
+	event.GiveUp:    regexp.MustCompile(`^time=\S+ level=ERROR msg=failed webhook=hook event=event0 topic=Entry.publish entity=e1 attempt=1 status=404 duration=\S+ reason=".+"$`),
 }
 
 func TestLogLines(t *testing.T) {
 	t.Parallel()
 	check := func(status int, result event.Result) {
 		t.Helper()
-		r := run(t, receiver(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }), "")
+		r := run(t, receiver(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }), "retry: { on: [5xx] }")
 		r.deliver(0)
 		r.stop()
 		r.ended()
@@ -280,7 +280,7 @@ func TestLogLines(t *testing.T) {
 	}
 	check(200, event.Delivered)
 	check(500, event.Retry)
-	check(410, event.GiveUp)
+	check(404, event.GiveUp)
 }
 
 // half is a receiver that fails half of the time, and keeps what arrived.

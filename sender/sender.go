@@ -46,7 +46,7 @@ func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
 	for _, w := range webhooks {
 		s.lines = append(s.lines, &line{
 			webhook: w, store: store, log: log, transport: newTransport(w.Endpoint),
-			slots: make(chan struct{}, w.Endpoint.Concurrency),
+			slots: make(chan struct{}, w.Endpoint.Concurrency), gate: newGate(w.Endpoint, log.With("webhook", w.Name)),
 		})
 	}
 	return s
@@ -75,6 +75,8 @@ type line struct {
 	log       *slog.Logger
 	transport transport
 	slots     chan struct{} // one for each call that runs
+	gate      *gate
+	gone      context.CancelFunc // ends the claiming for good
 }
 
 // transport makes calls. An http.Client would do more than that: it reads the
@@ -89,12 +91,14 @@ func (l *line) run(claiming, calls context.Context) {
 	var running sync.WaitGroup
 	defer l.transport.CloseIdleConnections()
 	defer running.Wait()
+	claiming, l.gone = context.WithCancel(claiming)
+	defer l.gone()
 	for troubled := false; ; {
 		n := l.takeSlots(claiming)
 		if n == 0 {
 			return
 		}
-		deliveries, err := l.store.Next(claiming, l.webhook.Name, n)
+		deliveries, err := l.store.Next(claiming, l.webhook.Name, l.gate.wait(claiming, n))
 		for range n - len(deliveries) {
 			<-l.slots
 		}
@@ -106,8 +110,9 @@ func (l *line) run(claiming, calls context.Context) {
 		}
 		troubled = err != nil
 		for _, d := range deliveries {
-			if claiming.Err() != nil {
-				l.store.Release(d) // the stop came in between
+			if claiming.Err() != nil || !l.gate.start(time.Now()) {
+				l.store.Release(d) // the stop came in between, or the gate has closed
+				<-l.slots
 				continue
 			}
 			running.Go(func() {
@@ -146,8 +151,11 @@ func (l *line) deliver(ctx context.Context, d event.Delivery) {
 		l.store.Release(d) // stopped in mid-call: not an attempt
 		return
 	}
-	s := l.webhook.Endpoint.Retry.judge(a, rand.Float64())
-	l.conclude(ctx, d, s)
+	if a.gone() {
+		l.gone()
+	}
+	l.gate.end(time.Now(), a)
+	l.conclude(ctx, d, l.webhook.Endpoint.Retry.judge(a, rand.Float64()))
 }
 
 // conclude settles an attempt, and tells of it only if that worked: what is
@@ -181,7 +189,7 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	// Read a little, but not for long, so that the connection can be used again.
 	defer time.AfterFunc(drainTime, cancel).Stop()
 	_, _ = io.CopyN(io.Discard, response.Body, drainBytes)
-	a.retryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
+	a.retryAfter = retryAfter(response.Header, time.Now())
 	return a
 }
 
@@ -289,6 +297,11 @@ func (l *line) report(d event.Delivery, s event.Settlement) {
 	}
 	if s.Attempt.Error != "" {
 		fields = append(fields, "error", s.Attempt.Error)
+	}
+	if s.Attempt.Status == http.StatusGone {
+		l.log.Error("gone", append(fields, "hint",
+			"the receiver answered 410, gone for good: the webhook is stopped and its deliveries wait; a restart tries again; if it is to end, remove it from the config")...)
+		return
 	}
 	switch s.Result {
 	case event.Delivered:

@@ -251,7 +251,6 @@ func TestBadReceivers(t *testing.T) {
 	_ = closed.Close()
 	check("http://"+closed.Addr().String(), "", event.Retry, 0, "connection refused")
 	check("http://"+closed.Addr().String(), "retry: { on: [timeout] }", event.GiveUp, 0, "connection refused")
-	check(receiver(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(410) }), "", event.GiveUp, 410, "")
 	s := check(receiver(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "3600")
 		w.WriteHeader(503)

@@ -1,0 +1,175 @@
+package sender
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cmstap/event"
+	"cmstap/internal/testlog"
+	"cmstap/outbox"
+)
+
+// stored is a sender for one webhook "hook" over an outbox on disk.
+type stored struct {
+	*outbox.Outbox
+	t      *testing.T
+	config outbox.Config
+	hook   Endpoint
+	log    *testlog.Log
+	stop   func()
+	done   chan struct{}
+}
+
+func newStored(t *testing.T, url, settings string) *stored {
+	t.Helper()
+	s := &stored{t: t, config: outbox.DefaultConfig(), hook: endpoint(t, url, settings)}
+	s.config.Path, s.config.Sync = t.TempDir(), false
+	s.open()
+	t.Cleanup(func() { s.close() })
+	return s
+}
+
+func (s *stored) open() {
+	s.t.Helper()
+	var err error
+	s.log = &testlog.Log{}
+	if s.Outbox, err = outbox.Open(s.config, []string{"hook"}, s.log.Logger()); err != nil {
+		s.t.Fatal(err)
+	}
+	s.stop = func() {}
+}
+
+// run starts the sender, which ends with stop, or by itself.
+func (s *stored) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop, s.done = cancel, make(chan struct{})
+	go func() {
+		defer close(s.done)
+		New([]Webhook{{"hook", s.hook}}, s.Outbox, s.log.Logger()).Run(ctx)
+	}()
+}
+
+func (s *stored) close() {
+	s.t.Helper()
+	s.stop()
+	if s.done != nil {
+		await(s.t, s.done, "Run does not return")
+	}
+	if err := s.Close(); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// commit stores n events, each of an entity of its own.
+func (s *stored) commit(n int) {
+	s.t.Helper()
+	var captured []event.Captured
+	for i := range n {
+		e := event.Event{
+			ID: event.NewID("i", "t", fmt.Sprint(n), i), Time: time.Now(), Type: "Entry", Action: "save", Payload: []byte("{}"),
+			Entity: event.Entity{ID: fmt.Sprint(i)}, Confirmed: true,
+		}
+		e.Native.Headers = []event.Header{{Name: "X-Attempt", PerCall: event.CallAttempt}}
+		captured = append(captured, event.Captured{Event: e, Want: []event.Want{{Webhook: "hook"}}})
+	}
+	if err := s.Commit(s.t.Context(), "i", captured, nil, nil); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// lines waits until the log has n lines of a kind.
+func (s *stored) lines(msg string, n int) {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); strings.Count(s.log.String(), "msg="+msg+" ") < n; {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("not %d lines %s:\n%s", n, msg, s.log)
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// calls is a receiver that answers by number, and keeps when which attempt came.
+type calls struct {
+	mu       sync.Mutex
+	answer   func(n int, w http.ResponseWriter)
+	times    []time.Time
+	attempts []string
+}
+
+func (c *calls) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.times = append(c.times, time.Now())
+	c.attempts = append(c.attempts, r.Header.Get("X-Attempt"))
+	c.answer(len(c.times), w)
+}
+
+func (c *calls) list() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return strings.Join(c.attempts, " ")
+}
+
+// Retry-After is for the receiver, not only for the delivery that it came with.
+func TestRetryAfterPausesTheWebhook(t *testing.T) {
+	t.Parallel()
+	check := func(status int, value func() string, pauses bool) {
+		t.Helper()
+		c := &calls{answer: func(n int, w http.ResponseWriter) {
+			if n == 1 {
+				w.Header().Set("Retry-After", value())
+				w.WriteHeader(status)
+			}
+		}}
+		s := newStored(t, receiver(t, c.ServeHTTP), "concurrency: 1\nretry: { delays: [1ms] }")
+		s.commit(4)
+		s.run()
+		s.lines("delivered", 4)
+		pause := c.times[1].Sub(c.times[0])
+		if pauses != (pause >= 990*time.Millisecond) || pauses != (strings.Count(s.log.String(), "msg=paused webhook=hook status=") == 1) {
+			t.Errorf("%d %s: the next call came after %v\n%s", status, value(), pause, s.log)
+		}
+		if got := c.list(); strings.Count(got, "1") != 4 || strings.Count(got, "2") != 1 {
+			t.Errorf("%d: attempts %s", status, got)
+		}
+	}
+	seconds := func() string { return "1" }
+	check(429, seconds, true)
+	check(503, seconds, true)
+	check(500, seconds, false) // that delivery alone
+	check(429, func() string { return "soon" }, false)
+	// A date counts from the receiver's own, in whole seconds: between one and two here.
+	check(503, func() string { return time.Now().Add(2 * time.Second).UTC().Format(http.TimeFormat) }, true)
+}
+
+// 410 stops a webhook, loudly. Nothing is lost, and the next start tries again.
+func TestGoneStopsTheWebhook(t *testing.T) {
+	t.Parallel()
+	c := &calls{answer: func(n int, w http.ResponseWriter) {
+		if n == 1 {
+			w.WriteHeader(http.StatusGone)
+		}
+	}}
+	s := newStored(t, receiver(t, c.ServeHTTP), "concurrency: 1\nretry: { delays: [] }")
+	s.commit(3)
+	s.run()
+	await(t, s.done, "it goes on")
+	if got := c.list(); got != "1" || strings.Count(s.log.String(), "level=ERROR msg=gone webhook=hook event=") != 1 {
+		t.Errorf("attempts %s\n%s", got, s.log)
+	}
+	if waiting, _, err := s.Waiting(); waiting != 3 || err != nil {
+		t.Errorf("%d wait: %v", waiting, err)
+	}
+	s.close()
+	s.open()
+	s.run()
+	s.lines("delivered", 3)
+	if got := c.list(); strings.Count(got, "1") != 3 || strings.Count(got, "2") != 1 {
+		t.Errorf("attempts %s", got)
+	}
+}
