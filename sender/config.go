@@ -18,6 +18,7 @@ type Endpoint struct {
 	Auth    Auth                    `yaml:"auth"`
 	Signing Signing                 `yaml:"signing"`
 	Retry   Retry                   `yaml:"retry"`
+	Breaker Breaker                 `yaml:"breaker"`
 	Timeout setting.Duration        `yaml:"timeout"`
 	// Concurrency is how many calls may run at a time.
 	Concurrency int `yaml:"concurrency"`
@@ -43,6 +44,7 @@ type Signing struct {
 // SetDefaults fills in what a webhook that says nothing gets.
 func (e *Endpoint) SetDefaults() {
 	e.Retry = presets[standard]
+	e.Breaker = Breaker{Failures: 10, Wait: setting.Duration(time.Minute)}
 	e.Timeout = setting.Duration(30 * time.Second)
 	e.Concurrency = 8
 }
@@ -80,6 +82,7 @@ func (e *Endpoint) Validate(check setting.Check) {
 		check.Add("signing.secret", "%v", err)
 	}
 	e.Retry.validate(check.In("retry"))
+	e.Breaker.validate(check.In("breaker"))
 }
 
 // Credentials lists the settings that fill in the header Authorization.

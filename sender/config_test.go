@@ -51,6 +51,13 @@ func TestMistakes(t *testing.T) {
 	check("retry: { delays: ["+strings.Repeat("1s,", 101)+"] }", `c.yaml:2: retry.delays: at most 100`)
 	check("retry: { delays: [soon] }", `c.yaml:2: retry.delays[0]: want a time span such as 30s, 1h30m or 7d, not "soon"`)
 	check("retry: { delays: [1s, 721h, 30d] }", `c.yaml:2: retry.delays[1]: at most 30d`)
+	check("breaker: off")
+	check("breaker: { failures: 1, wait: 24h }")
+	check("breaker: on", `c.yaml:2: breaker: want off, or { failures: 10, wait: 1m }, not "on"`)
+	check("breaker: { failures: 0 }", `c.yaml:2: breaker.failures: must be from 1 to 10000; breaker: off is for none`)
+	check("breaker: { failures: 10001, wait: 999ms }", `c.yaml:2: breaker.failures: must be from 1 to 10000; breaker: off is for none`,
+		`c.yaml:2: breaker.wait: must be from 1s to 1d`)
+	check("breaker: { wait: 25h }", `c.yaml:2: breaker.wait: must be from 1s to 1d`)
 	check("timeout: 0s", `c.yaml:2: timeout: must be longer than 0s and at most 10m`)
 	check("timeout: 11m", `c.yaml:2: timeout: must be longer than 0s and at most 10m`)
 	check("concurrency: 0", `c.yaml:2: concurrency: must be from 1 to 1000`)

@@ -12,13 +12,14 @@ import (
 type gate struct {
 	log *slog.Logger
 
-	mu     sync.Mutex
-	wake   chan struct{} // closed when more may start
-	paused time.Time     // by Retry-After
+	mu      sync.Mutex
+	wake    chan struct{} // closed when more may start
+	paused  time.Time     // by Retry-After
+	breaker breaker
 }
 
-func newGate(_ Endpoint, log *slog.Logger) *gate {
-	return &gate{log: log, wake: make(chan struct{})}
+func newGate(e Endpoint, log *slog.Logger) *gate {
+	return &gate{log: log, wake: make(chan struct{}), breaker: breaker{Breaker: e.Breaker, log: log, state: closed}}
 }
 
 // wait returns how many of n calls may start, and waits for the first; 0 means
@@ -44,26 +45,50 @@ func (g *gate) wait(ctx context.Context, n int) int {
 func (g *gate) look(now time.Time, n int) (allowed int, until time.Time, wake <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if now.Before(g.paused) {
-		return 0, g.paused, g.wake
-	}
-	return n, now, g.wake
+	allowed, until = g.free(now, n)
+	return allowed, until, g.wake
 }
 
-// start begins a call, if it still may.
-func (g *gate) start(now time.Time) (allowed bool) {
+func (g *gate) free(now time.Time, n int) (allowed int, until time.Time) {
+	if now.Before(g.paused) {
+		return 0, g.paused
+	}
+	return g.breaker.look(now, n)
+}
+
+// start begins a call, if it still may. Its end is told with end or abandon.
+func (g *gate) start(now time.Time) (allowed, probe bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !now.Before(g.paused)
+	if free, _ := g.free(now, 1); free == 0 {
+		return false, false
+	}
+	return true, g.breaker.start()
 }
 
 // end takes in how a call ended.
-func (g *gate) end(now time.Time, a answer) {
+func (g *gate) end(now time.Time, probe bool, a answer) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if a.pauses() {
 		g.pause(now, a)
 	}
+	g.breaker.end(now, probe, a.troubled())
+	g.notify()
+}
+
+// abandon takes in that a call was cut off, and says nothing of the webhook.
+func (g *gate) abandon(probe bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.breaker.abandon(probe)
+	g.notify()
+}
+
+// notify wakes the one that waits. The caller holds the lock.
+func (g *gate) notify() {
+	close(g.wake)
+	g.wake = make(chan struct{})
 }
 
 // pause holds everything back for as long as the receiver asked for.

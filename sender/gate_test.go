@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 	"cmstap/internal/testlog"
 	"cmstap/outbox"
 )
@@ -172,4 +173,125 @@ func TestGoneStopsTheWebhook(t *testing.T) {
 	if got := c.list(); strings.Count(got, "1") != 3 || strings.Count(got, "2") != 1 {
 		t.Errorf("attempts %s", got)
 	}
+}
+
+// While the breaker is open nothing is sent and no attempt is used up. One call
+// at a time tries the webhook, and each change of state is one line.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	busy, most := 0, 0
+	var mu sync.Mutex
+	c := &calls{answer: func(n int, w http.ResponseWriter) {
+		if n <= 5 { // three in a row, and two probes
+			w.WriteHeader([]int{500, 401, 429, 503, 599}[n-1])
+		}
+	}}
+	s := newStored(t, receiver(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		busy++
+		most = max(most, busy)
+		mu.Unlock()
+		c.ServeHTTP(w, r)
+		mu.Lock()
+		busy--
+		mu.Unlock()
+	}), "concurrency: 1\nretry: { delays: [1h] }")
+	s.hook.Breaker = Breaker{Failures: 3, Wait: setting.Duration(200 * time.Millisecond)}
+	s.commit(10)
+	s.run()
+	s.lines("delivered", 5)
+	var states []string
+	for line := range strings.Lines(s.log.String()) {
+		if _, state, found := strings.Cut(line, "msg=breaker webhook=hook state="); found {
+			states = append(states, strings.Fields(state)[0])
+		}
+	}
+	if got := strings.Join(states, " "); got != "open half_open open half_open open half_open closed" {
+		t.Errorf("states %s\n%s", got, s.log)
+	}
+	if got := c.list(); got != "1 1 1 1 1 1 1 1 1 1" || most != 1 {
+		t.Errorf("attempts %s, %d at a time", got, most)
+	}
+	for n := 3; n <= 5; n++ {
+		if pause := c.times[n].Sub(c.times[n-1]); pause < 199*time.Millisecond {
+			t.Errorf("call %d came after %v", n+1, pause)
+		}
+	}
+	if waiting, _, err := s.Waiting(); waiting != 5 || err != nil {
+		t.Errorf("%d wait: %v", waiting, err)
+	}
+}
+
+// Failures that are about one event do not open it, nor do failures with
+// successes between them.
+func TestBreakerStaysClosed(t *testing.T) {
+	t.Parallel()
+	check := func(settings string, status func(n int) int) {
+		t.Helper()
+		c := &calls{answer: func(n int, w http.ResponseWriter) { w.WriteHeader(status(n)) }}
+		s := newStored(t, receiver(t, c.ServeHTTP), "concurrency: 1\nretry: { delays: [] }\n"+settings)
+		s.commit(30)
+		s.run()
+		for deadline := time.Now().Add(20 * time.Second); strings.Count(s.log.String(), "msg=") < 30; {
+			if time.Now().After(deadline) {
+				t.Fatalf("it stands:\n%s", s.log)
+			}
+			<-time.After(time.Millisecond)
+		}
+		if strings.Contains(s.log.String(), "msg=breaker") {
+			t.Error(s.log)
+		}
+	}
+	check("", func(int) int { return 422 })
+	check("", func(n int) int { return map[bool]int{true: 200, false: 500}[n%10 == 0] })
+	check("breaker: off", func(int) int { return 500 })
+}
+
+// Calls from before it opened decide nothing, and a probe that was cut off is
+// made again.
+func TestBreakerCalls(t *testing.T) {
+	t.Parallel()
+	bad, good := answer{failure: "timeout"}, answer{attempt: event.Attempt{Status: 200}}
+	g := newGate(Endpoint{Breaker: Breaker{Failures: 2, Wait: setting.Duration(time.Minute)}}, (&testlog.Log{}).Logger())
+	at := now
+	expect := func(state string, may int) {
+		t.Helper()
+		if allowed, _, _ := g.look(at, 8); allowed != may || g.breaker.state != state {
+			t.Errorf("%s, %d may start; want %s, %d", g.breaker.state, allowed, state, may)
+		}
+	}
+	start := func(may, probes bool) {
+		t.Helper()
+		if allowed, probe := g.start(at); allowed != may || probe != probes {
+			t.Errorf("allowed %v, probe %v", allowed, probe)
+		}
+	}
+	start(true, false)
+	start(true, false)
+	start(true, false)
+	g.end(at, false, bad)
+	g.end(at, false, bad)
+	expect(opened, 0)
+	g.end(at, false, good)
+	expect(opened, 0)
+	at = at.Add(time.Minute - 1)
+	start(false, false)
+	at = at.Add(1)
+	expect(halfOpen, 1)
+	start(true, true)
+	expect(halfOpen, 0)
+	start(false, false)
+	g.end(at, false, bad)
+	expect(halfOpen, 0)
+	g.abandon(true)
+	expect(halfOpen, 1)
+	start(true, true)
+	g.end(at, true, bad)
+	expect(opened, 0)
+	at = at.Add(time.Minute)
+	start(true, true)
+	g.end(at, true, good)
+	expect(closed, 8)
+	g.end(at, false, bad)
+	expect(closed, 8)
 }

@@ -179,7 +179,7 @@ func TestAnswerAtTheLastMoment(t *testing.T) {
 		store.failing.Store(failures)
 		ctx, cut := context.WithCancel(t.Context())
 		l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: late{cut: cut}, gate: newGate(Endpoint{}, log.Logger())}
-		l.deliver(ctx, delivery(0))
+		l.deliver(ctx, delivery(0), false)
 		if len(store.settled) != settled || len(store.released) != released {
 			t.Errorf("%d settled, %d released", len(store.settled), len(store.released))
 		}
@@ -223,7 +223,7 @@ func TestPanic(t *testing.T) {
 	t.Parallel()
 	store, log := newFakeStore(), &testlog.Log{}
 	l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: panicking{}, gate: newGate(Endpoint{}, log.Logger())}
-	l.deliver(t.Context(), delivery(2))
+	l.deliver(t.Context(), delivery(2), false)
 	if text := log.String(); !strings.Contains(text, "msg=panic") || !strings.Contains(text, "boom") || !strings.Contains(text, "msg=failed") {
 		t.Error(text)
 	}
@@ -323,7 +323,7 @@ func TestOverARealOutbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := New([]Webhook{
-		{"half", endpoint(t, url, "retry: { delays: ["+strings.Repeat("1ms, ", 99)+"1ms] }")},
+		{"half", endpoint(t, url, "breaker: off\nretry: { delays: ["+strings.Repeat("1ms, ", 99)+"1ms] }")},
 		{"hangs", endpoint(t, hangs, "timeout: 2s\nconcurrency: 1")}, // must not delay the other
 	}, store, log.Logger())
 	ctx, cancel := context.WithCancel(t.Context())

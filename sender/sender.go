@@ -110,14 +110,15 @@ func (l *line) run(claiming, calls context.Context) {
 		}
 		troubled = err != nil
 		for _, d := range deliveries {
-			if claiming.Err() != nil || !l.gate.start(time.Now()) {
+			allowed, probe := l.gate.start(time.Now())
+			if claiming.Err() != nil || !allowed {
 				l.store.Release(d) // the stop came in between, or the gate has closed
 				<-l.slots
 				continue
 			}
 			running.Go(func() {
 				defer func() { <-l.slots }()
-				l.deliver(calls, d)
+				l.deliver(calls, d, probe)
 			})
 		}
 	}
@@ -144,8 +145,8 @@ func (l *line) takeSlots(ctx context.Context) int {
 }
 
 // deliver makes one attempt and settles it.
-func (l *line) deliver(ctx context.Context, d event.Delivery) {
-	defer l.recovered(ctx, d)
+func (l *line) deliver(ctx context.Context, d event.Delivery, probe bool) {
+	defer l.recovered(ctx, d, probe)
 	a := l.send(ctx, d)
 	if ctx.Err() != nil && a.attempt.Status == 0 {
 		l.store.Release(d) // stopped in mid-call: not an attempt
@@ -154,7 +155,7 @@ func (l *line) deliver(ctx context.Context, d event.Delivery) {
 	if a.gone() {
 		l.gone()
 	}
-	l.gate.end(time.Now(), a)
+	l.gate.end(time.Now(), probe, a)
 	l.conclude(ctx, d, l.webhook.Endpoint.Retry.judge(a, rand.Float64()))
 }
 
@@ -315,11 +316,12 @@ func (l *line) report(d event.Delivery, s event.Settlement) {
 
 // recovered gives up a delivery that panicked, so that the others of its
 // entity go on: it would panic again.
-func (l *line) recovered(ctx context.Context, d event.Delivery) {
+func (l *line) recovered(ctx context.Context, d event.Delivery, probe bool) {
 	fault := recover()
 	if fault == nil {
 		return
 	}
+	l.gate.abandon(probe)
 	l.log.Error("panic", "during", "a delivery", "webhook", d.Webhook, "event", d.Event.ID, "error", fault, "stack", string(debug.Stack()))
 	l.conclude(ctx, d, event.Settlement{
 		Attempt: event.Attempt{Number: d.Attempts + 1, Time: time.Now().UTC()},
