@@ -19,6 +19,7 @@ type Endpoint struct {
 	Signing Signing                 `yaml:"signing"`
 	Retry   Retry                   `yaml:"retry"`
 	Breaker Breaker                 `yaml:"breaker"`
+	Rate    Rate                    `yaml:"rate"`
 	Timeout setting.Duration        `yaml:"timeout"`
 	// Concurrency is how many calls may run at a time.
 	Concurrency int `yaml:"concurrency"`

@@ -58,6 +58,12 @@ func TestMistakes(t *testing.T) {
 	check("breaker: { failures: 10001, wait: 999ms }", `c.yaml:2: breaker.failures: must be from 1 to 10000; breaker: off is for none`,
 		`c.yaml:2: breaker.wait: must be from 1s to 1d`)
 	check("breaker: { wait: 25h }", `c.yaml:2: breaker.wait: must be from 1s to 1d`)
+	for _, rate := range []string{"5/s", "10/1m", "1/500ms", "10000/1d", "3/h"} {
+		check("rate: " + rate)
+	}
+	for _, rate := range []string{"5", "5/", "/s", "0/s", "-1/s", "10001/s", "1/25h", "1/x", "1.5/s", "5/s/s", "5/0s"} {
+		check("rate: "+rate, `c.yaml:2: rate: want calls and a span of time such as 5/s or 10/1m, at most 10000 and 1d, not "`+rate+`"`)
+	}
 	check("timeout: 0s", `c.yaml:2: timeout: must be longer than 0s and at most 10m`)
 	check("timeout: 11m", `c.yaml:2: timeout: must be longer than 0s and at most 10m`)
 	check("concurrency: 0", `c.yaml:2: concurrency: must be from 1 to 1000`)

@@ -16,10 +16,11 @@ type gate struct {
 	wake    chan struct{} // closed when more may start
 	paused  time.Time     // by Retry-After
 	breaker breaker
+	pace    pace
 }
 
 func newGate(e Endpoint, log *slog.Logger) *gate {
-	return &gate{log: log, wake: make(chan struct{}), breaker: breaker{Breaker: e.Breaker, log: log, state: closed}}
+	return &gate{log: log, wake: make(chan struct{}), breaker: breaker{Breaker: e.Breaker, log: log, state: closed}, pace: newPace(e.Rate)}
 }
 
 // wait returns how many of n calls may start, and waits for the first; 0 means
@@ -53,7 +54,10 @@ func (g *gate) free(now time.Time, n int) (allowed int, until time.Time) {
 	if now.Before(g.paused) {
 		return 0, g.paused
 	}
-	return g.breaker.look(now, n)
+	if allowed, until = g.breaker.look(now, n); allowed > 0 {
+		return g.pace.look(now, allowed)
+	}
+	return allowed, until
 }
 
 // start begins a call, if it still may. Its end is told with end or abandon.
@@ -63,6 +67,7 @@ func (g *gate) start(now time.Time) (allowed, probe bool) {
 	if free, _ := g.free(now, 1); free == 0 {
 		return false, false
 	}
+	g.pace.start(now)
 	return true, g.breaker.start()
 }
 

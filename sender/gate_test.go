@@ -295,3 +295,54 @@ func TestBreakerCalls(t *testing.T) {
 	g.end(at, false, bad)
 	expect(closed, 8)
 }
+
+// In no span of the rate's length do more calls start, retries included.
+func TestRate(t *testing.T) {
+	t.Parallel()
+	c := &calls{answer: func(n int, w http.ResponseWriter) {
+		if n%3 == 0 {
+			w.WriteHeader(422)
+		}
+	}}
+	s := newStored(t, receiver(t, c.ServeHTTP), "rate: 5/200ms\nretry: { delays: [1ms, 1ms, 1ms, 1ms, 1ms, 1ms, 1ms, 1ms] }")
+	s.commit(16)
+	s.run()
+	s.lines("delivered", 16)
+	for n := 5; n < len(c.times); n++ {
+		// Calls start before they arrive: a little later the first, a little earlier the last.
+		if span := c.times[n].Sub(c.times[n-5]); span < 150*time.Millisecond {
+			t.Errorf("calls %d to %d came within %v", n-4, n+1, span)
+		}
+	}
+	if len(c.times) < 20 {
+		t.Errorf("only %d calls", len(c.times))
+	}
+}
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	p := newPace(Rate{3, time.Minute})
+	at := now
+	check := func(n, want int, until time.Duration) {
+		t.Helper()
+		if allowed, next := p.look(at, n); allowed != want || want == 0 && next.Sub(at) != until {
+			t.Errorf("%d may start, the next in %v", allowed, next.Sub(at))
+		}
+	}
+	check(8, 3, 0)
+	check(2, 2, 0)
+	p.start(at)
+	check(8, 2, 0)
+	at = at.Add(10 * time.Second)
+	p.start(at)
+	p.start(at)
+	check(8, 0, 50*time.Second)
+	at = at.Add(50*time.Second - 1)
+	check(8, 0, 1)
+	at = at.Add(1)
+	check(8, 1, 0)
+	p.start(at)
+	check(8, 0, 10*time.Second)
+	at = at.Add(10 * time.Second)
+	check(8, 2, 0)
+}
