@@ -102,7 +102,7 @@ func TestWaitsAreKept(t *testing.T) {
 	s.commit("i", change("f", 1, "{}"))
 	s.must(s.submit(t.Context(), func(b *batch) {
 		b.set(orderKey(1, entityHash("?"), 9), []byte("{"))
-		b.set(dueKey(1, due, 9), be.AppendUint64(nil, entityHash("?")))
+		b.set(dueKey(tagDue, 1, due, 9), be.AppendUint64(nil, entityHash("?")))
 	}))
 	s.reopen()
 	s.drain("a")

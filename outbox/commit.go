@@ -43,10 +43,18 @@ type deliveryState struct {
 	Undecided string `json:"undecided,omitempty"`
 }
 
+// lane is the tag of the delivery's key while it is the first of its entity.
+func (s deliveryState) lane() byte {
+	if s.Attempts > 0 {
+		return tagRetry
+	}
+	return tagDue
+}
+
 const (
 	pieceSize  = 256 << 10
 	keysOfHead = 2   // e and x
-	keysOfWant = 3   // o, h and t
+	keysOfWant = 3   // o, h and t or r
 	wantBytes  = 250 // what they take, about
 )
 

@@ -202,7 +202,7 @@ func (s *store) drain(hook string) (events []*event.Event) {
 	}
 }
 
-// tags counts the keys by tag.
+// tags counts the keys by tag, r as t.
 func (s *store) tags() map[string]int {
 	s.t.Helper()
 	tags := map[string]int{}
@@ -211,6 +211,11 @@ func (s *store) tags() map[string]int {
 		return nil
 	}))
 	delete(tags, "m")
+	tags["t"] += tags["r"]
+	delete(tags, "r")
+	if tags["t"] == 0 {
+		delete(tags, "t")
+	}
 	return tags
 }
 

@@ -23,7 +23,8 @@ import (
 //	p eventID32 n4                    piece n of the compressed payload
 //	o webhook4 entity8 seq8           deliveryState: a waiting delivery
 //	h webhook4 entity8                count4 of the o keys of that pair, never 0
-//	t webhook4 due8 seq8              entity8: the first delivery of each pair, by due time
+//	t webhook4 due8 seq8              entity8: the first delivery of each pair, by due time, that no attempt was made of
+//	r webhook4 due8 seq8              the same of those that are tried again
 //	a webhook4 time8 seq8 number4     attemptRecord
 //	z webhook4 time8 seq8             deadRecord: a delivery that was given up
 //	u name                            the ids of events whose pieces are under way: swept if the commit never came
@@ -44,6 +45,7 @@ const (
 	tagOrder   = 'o'
 	tagCount   = 'h'
 	tagDue     = 't'
+	tagRetry   = 'r'
 	tagAttempt = 'a'
 	tagDead    = 'z'
 	tagUpload  = 'u'
@@ -61,7 +63,6 @@ func eventKey(seq uint64) []byte        { return be.AppendUint64([]byte{tagEvent
 func uploadKey(name string) []byte      { return append([]byte{tagUpload}, name...) }
 func finishKey(intent string) []byte    { return append([]byte{tagFinish}, intent...) }
 func orderPrefix(webhook uint32) []byte { return be.AppendUint32([]byte{tagOrder}, webhook) }
-func duePrefix(webhook uint32) []byte   { return be.AppendUint32([]byte{tagDue}, webhook) }
 
 func stateKey(entity string) []byte { return append([]byte{tagState}, entity...) }
 
@@ -101,8 +102,11 @@ func countKey(webhook uint32, entity uint64) []byte {
 	return be.AppendUint64(be.AppendUint32([]byte{tagCount}, webhook), entity)
 }
 
-func dueKey(webhook uint32, due time.Time, seq uint64) []byte {
-	return be.AppendUint64(be.AppendUint64(duePrefix(webhook), milli(due)), seq)
+func duePrefix(lane byte, webhook uint32) []byte { return be.AppendUint32([]byte{lane}, webhook) }
+
+// dueKey is a key of a lane: tagDue or tagRetry.
+func dueKey(lane byte, webhook uint32, due time.Time, seq uint64) []byte {
+	return be.AppendUint64(be.AppendUint64(duePrefix(lane, webhook), milli(due)), seq)
 }
 
 // parseOrder reads the webhook, the entity and the seq from an o key.
@@ -110,7 +114,7 @@ func parseOrder(key []byte) (webhook uint32, entity, seq uint64) {
 	return be.Uint32(key[1:]), be.Uint64(key[5:]), be.Uint64(key[13:])
 }
 
-// parseTimed reads the time and the seq from a t, a or z key.
+// parseTimed reads the time and the seq from a t, r, a or z key.
 func parseTimed(key []byte) (at time.Time, seq uint64) {
 	return time.UnixMilli(int64(be.Uint64(key[5:]))).UTC(), be.Uint64(key[13:])
 }

@@ -32,7 +32,7 @@ func FuzzKeys(f *testing.F) {
 		order("e", eventKey(s1), eventKey(s2), s)
 		order("o", orderKey(w1, e1, s1), orderKey(w2, e2, s2), w, e, s)
 		order("h", countKey(w1, e1), countKey(w2, e2), w, e)
-		order("t", dueKey(w1, t1, s1), dueKey(w2, t2, s2), w, m, s)
+		order("t", dueKey(tagDue, w1, t1, s1), dueKey(tagDue, w2, t2, s2), w, m, s)
 		order("a", attemptKey(w1, t1, s1, n1), attemptKey(w2, t2, s2, n2), w, m, s, n)
 		order("z", deadKey(w1, t1, s1), deadKey(w2, t2, s2), w, m, s)
 		order("s", partKey("i", n1), partKey("i", n2), n)
@@ -42,13 +42,13 @@ func FuzzKeys(f *testing.F) {
 		if w, e, s := parseOrder(orderKey(w1, e1, s1)); w != w1 || e != e1 || s != s1 {
 			t.Errorf("o: %d %d %d", w, e, s)
 		}
-		for _, key := range [][]byte{dueKey(w1, t1, s1), attemptKey(w1, t1, s1, n1), deadKey(w1, t1, s1)} {
+		for _, key := range [][]byte{dueKey(tagRetry, w1, t1, s1), attemptKey(w1, t1, s1, n1), deadKey(w1, t1, s1)} {
 			if at, seq := parseTimed(key); !at.Equal(t1) || seq != s1 {
 				t.Errorf("%c: %v %d", key[0], at, seq)
 			}
 		}
 		prefixes := map[string][]byte{
-			string(orderPrefix(w1)): orderKey(w1, e1, s1), string(duePrefix(w1)): dueKey(w1, t1, s1),
+			string(orderPrefix(w1)): orderKey(w1, e1, s1), string(duePrefix(tagRetry, w1)): dueKey(tagRetry, w1, t1, s1),
 			string(attemptPrefix(w1)): attemptKey(w1, t1, s1, n1), string(piecePrefix(id1)): pieceKey(id1, n1),
 		}
 		for prefix, key := range prefixes {

@@ -214,7 +214,7 @@ func TestBuryKeepsTheOthers(t *testing.T) {
 		s.commit("i", change("e", 1, "{}"), change("e", 2, "{}"), change("e", 3, "{}"))
 		q, e := s.Outbox.hooks["a"], change("e", 1, "")
 		for _, seq := range victims {
-			c := claim{seq: seq, entity: entityHash(e.Key()), due: start.Truncate(time.Millisecond)}
+			c := claim{lane: tagDue, seq: seq, entity: entityHash(e.Key()), due: start.Truncate(time.Millisecond)}
 			s.must(s.buryAll(q, []victim{{claim: c, event: "x"}}))
 			s.must(s.buryAll(q, []victim{{claim: c, event: "x"}}))
 		}

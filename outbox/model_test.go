@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 
 	"cmstap/event"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 // keeper is what a store must do; a second one can be held to the same model.
@@ -167,30 +168,53 @@ func (m *model) committed(c event.Captured) {
 	}
 }
 
-// due returns what Next must hand out: of each entity the first, if it is due.
-func (m *model) due(hook string, limit int) []*waiter {
-	var due []*waiter
+// due returns what Next may hand out: of each entity the first, if it is due.
+// Those of which no attempt was made come first.
+func (m *model) due(hook string) (due []*waiter, fresh int) {
 	seen := map[string]bool{}
 	for _, w := range m.waiting[hook] {
 		if !seen[w.key] && !w.held && !w.due.After(m.clock.now()) {
 			due = append(due, w)
+			if w.attempts == 0 {
+				fresh++
+			}
 		}
 		seen[w.key] = true
 	}
-	slices.SortStableFunc(due, func(a, b *waiter) int { return a.due.Compare(b.due) })
-	return due[:min(limit, len(due))]
+	slices.SortStableFunc(due, func(a, b *waiter) int {
+		return cmp.Or(cmp.Compare(min(a.attempts, 1), min(b.attempts, 1)), a.due.Compare(b.due))
+	})
+	return due, fresh
+}
+
+// handedOut is what Next must hand out, given how many first attempts it chose
+// to: each kind gets half at least, if there is as much of it.
+func (m *model) handedOut(hook string, limit int, got []event.Delivery) []*waiter {
+	m.t.Helper()
+	due, fresh := m.due(hook)
+	chosen := 0
+	for _, d := range got {
+		if d.Attempts == 0 {
+			chosen++
+		}
+	}
+	again := min(limit, len(due)) - chosen
+	if chosen < min(limit/2, fresh) || chosen > fresh || again < min(limit/2, len(due)-fresh) || again > len(due)-fresh {
+		m.t.Fatalf("%s: of %d first attempts and %d others %d and %d were handed out", hook, fresh, len(due)-fresh, chosen, again)
+	}
+	return append(slices.Clone(due[:chosen]), due[fresh:fresh+again]...)
 }
 
 func (m *model) next(hook string, limit int) int {
 	m.t.Helper()
-	want := m.due(hook, limit)
 	wait := time.Minute
-	if len(want) == 0 {
+	if due, _ := m.due(hook); len(due) == 0 {
 		wait = 2 * time.Millisecond
 	}
 	ctx, cancel := context.WithTimeout(m.t.Context(), wait)
 	defer cancel()
 	got, err := m.keeper.Next(ctx, hook, limit)
+	want := m.handedOut(hook, limit, got)
 	if len(want) == 0 && !errors.Is(err, context.DeadlineExceeded) || len(want) != len(got) {
 		m.t.Fatalf("%s: %d deliveries, %v; want %d", hook, len(got), err, len(want))
 	}
@@ -202,7 +226,7 @@ func (m *model) next(hook string, limit int) int {
 		}
 		e.Payload, got[i].Event.Payload = nil, nil // cmp is slow on them
 		expected := event.Delivery{Event: &e, Attempts: w.attempts, Due: w.due, Want: event.Want{Webhook: hook, Undecided: got[i].Undecided}}
-		if diff := cmp.Diff(expected, got[i]); diff != "" {
+		if diff := gocmp.Diff(expected, got[i]); diff != "" {
 			m.t.Fatalf("%s: delivery %d: %s", hook, i, diff)
 		}
 	}
@@ -254,7 +278,7 @@ func (m *model) reopen() {
 	for _, intent := range m.keeper.Orphans() {
 		orphans[intent.ID] = true
 	}
-	if diff := cmp.Diff(m.intents, orphans); diff != "" {
+	if diff := gocmp.Diff(m.intents, orphans); diff != "" {
 		m.t.Fatal(diff)
 	}
 	for id, want := range m.events {

@@ -318,8 +318,9 @@ func storeOptions(config Config, log *slog.Logger) badger.Options {
 		WithLogger(storeLog{log})
 }
 
-// format is the number of the layout in keys.go.
-const format = 1
+// format is the number of the layout in keys.go. Format 1 had no r keys, and is
+// read as it is.
+const format = 2
 
 // load reads what the committer and the queues start from, and finishes
 // interrupted commits. It may be repeated.
@@ -362,7 +363,7 @@ func (o *Outbox) checkFormat() error {
 		if err != nil {
 			return err
 		}
-		if !found {
+		if !found || binary.BigEndian.Uint32(value) == 1 {
 			return txn.Set(metaKey("format"), binary.BigEndian.AppendUint32(nil, format))
 		}
 		if stored := binary.BigEndian.Uint32(value); stored != format {

@@ -243,7 +243,7 @@ func TestOpenErrors(t *testing.T) {
 	check(s.config.Path, "outbox.path", s.config.Path, "in use by another process")
 	s.must(s.submit(t.Context(), func(b *batch) { b.set(metaKey("format"), be.AppendUint32(nil, 77)) }))
 	s.must(s.Close())
-	check(s.config.Path, "outbox.path", "format 77", "knows format 1")
+	check(s.config.Path, "outbox.path", "format 77", "knows format 2")
 	check(s.config.Path, "format 77") // and left no lock behind
 }
 
@@ -310,5 +310,27 @@ func TestEmptyTable(t *testing.T) {
 	s.reopen()
 	if diff := cmp.Diff([]string{"1"}, s.orphanIDs()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Format 1 had all that is due under t.
+func TestFormat1(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	s.commit("i", change("e", 1, "{}"), change("f", 1, "{}"))
+	s.settle(s.next("a", 1)[0], event.Retry, s.clock.now())
+	s.must(s.submit(t.Context(), func(b *batch) {
+		key := dueKey(tagRetry, 1, b.now, 1)
+		entity, _ := b.get(key)
+		b.delete(key)
+		b.set(dueKey(tagDue, 1, b.now, 1), entity)
+		b.set(metaKey("format"), be.AppendUint32(nil, 1))
+	}))
+	s.reopen()
+	for _, d := range s.next("a", 10) {
+		s.settle(d, event.Retry, s.clock.now())
+	}
+	if got := len(s.drain("a")); got != 2 || len(s.tags()) != 5 {
+		t.Errorf("%d delivered, %v left", got, s.tags())
 	}
 }

@@ -23,27 +23,30 @@ type queue struct {
 
 	mu      sync.Mutex
 	claimed map[uint64]claim // what is handed out, by seq
-	from    []byte           // no t key lies before this one
+	from    map[byte][]byte  // no key of a lane lies before this one
+	odd     bool             // whose turn it is if an odd number is handed out
 	wake    chan struct{}    // closed when something may have become due
 }
 
-// claim is a t key whose delivery is handed out.
+// claim is a t or r key whose delivery is handed out.
 type claim struct {
+	lane   byte
 	seq    uint64
 	entity uint64
 	due    time.Time
 }
 
 func newQueue(name string, id uint32) *queue {
-	return &queue{name: name, id: id, wake: make(chan struct{}), claimed: map[uint64]claim{}, from: duePrefix(id)}
+	return &queue{name: name, id: id, wake: make(chan struct{}), claimed: map[uint64]claim{},
+		from: map[byte][]byte{tagDue: duePrefix(tagDue, id), tagRetry: duePrefix(tagRetry, id)}}
 }
 
-// added notes a new t key.
+// added notes a new t or r key.
 func (q *queue) added(key []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if bytes.Compare(key, q.from) < 0 {
-		q.from = key
+	if lane := key[0]; bytes.Compare(key, q.from[lane]) < 0 {
+		q.from[lane] = key
 	}
 	q.notify()
 }
@@ -72,7 +75,7 @@ func (q *queue) notify() {
 	q.wake = make(chan struct{})
 }
 
-// enqueue adds a delivery. The first of its webhook and entity gets a t key;
+// enqueue adds a delivery. The first of its webhook and entity gets a t or r key;
 // the others wait behind it.
 func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 	b.set(orderKey(q.id, entity, seq), encode(state))
@@ -82,7 +85,7 @@ func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 }
 
 func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
-	key := dueKey(q.id, time.UnixMilli(state.Due), seq)
+	key := dueKey(state.lane(), q.id, time.UnixMilli(state.Due), seq)
 	b.set(key, be.AppendUint64(nil, entity))
 	b.after = append(b.after, func() { q.added(key) })
 }
@@ -92,9 +95,11 @@ func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
 func (o *Outbox) boundWaits() error {
 	for _, q := range o.hooks {
 		var late []claim
-		err := o.db.View(func(txn *badger.Txn) (err error) {
-			late, err = q.late(txn, o.now())
-			return err
+		err := o.db.View(func(txn *badger.Txn) error {
+			first, err := q.late(txn, tagDue, o.now())
+			again, more := q.late(txn, tagRetry, o.now())
+			late = slices.Concat(first, again)
+			return errors.Join(err, more)
 		})
 		if err != nil {
 			return err
@@ -112,10 +117,10 @@ func (o *Outbox) boundWaits() error {
 	return nil
 }
 
-// late finds the t keys that are further away than their delivery was to wait.
-func (q *queue) late(txn *badger.Txn, now time.Time) (late []claim, err error) {
-	keysFrom(txn, duePrefix(q.id), dueKey(q.id, now, 0), func(item *badger.Item) bool {
-		var c claim
+// late finds the keys of a lane that are further away than their delivery was to wait.
+func (q *queue) late(txn *badger.Txn, lane byte, now time.Time) (late []claim, err error) {
+	keysFrom(txn, duePrefix(lane, q.id), dueKey(lane, q.id, now, 0), func(item *badger.Item) bool {
+		c := claim{lane: lane}
 		c.due, c.seq = parseTimed(item.Key())
 		var state deliveryState
 		err = item.Value(func(entity []byte) error { c.entity = be.Uint64(entity); return nil })
@@ -138,7 +143,7 @@ func (b *batch) hasten(q *queue, c claim) {
 	var state deliveryState
 	text, found := b.get(orderKey(q.id, c.entity, c.seq))
 	readable := found && decode(text, &state) == nil
-	b.delete(dueKey(q.id, c.due, c.seq))
+	b.delete(c.key(q))
 	state.Due = b.now.UnixMilli() + state.Wait
 	if readable {
 		b.set(orderKey(q.id, c.entity, c.seq), encode(state))
@@ -224,13 +229,34 @@ func (o *Outbox) claim(q *queue, limit int) (claims []claim, wake <-chan struct{
 	return claims, q.wake, wait, nil
 }
 
-// due finds t keys that are due and not claimed. The caller holds the lock.
+// key is the key that is claimed.
+func (c claim) key(q *queue) []byte { return dueKey(c.lane, q.id, c.due, c.seq) }
+
+// due finds deliveries that are due and not claimed, first attempts before
+// others. If there are enough of both, each get half: a storm of retries keeps
+// nothing new from leaving, nor the other way round. The caller holds the lock.
 func (q *queue) due(txn *badger.Txn, now time.Time, limit int) (claims []claim, wait time.Duration, err error) {
+	first, wait, err := q.dueIn(txn, tagDue, now, limit)
+	again, other, more := q.dueIn(txn, tagRetry, now, limit)
+	half := limit / 2
+	if q.odd {
+		half = limit - half
+	}
+	if len(first)+len(again) > limit {
+		q.odd = !q.odd
+	}
+	again = again[:min(len(again), max(half, limit-len(first)))]
+	first = first[:min(len(first), limit-len(again))]
+	return slices.Concat(first, again), min(wait, other), errors.Join(err, more)
+}
+
+// dueIn finds those of a lane.
+func (q *queue) dueIn(txn *badger.Txn, lane byte, now time.Time, limit int) (claims []claim, wait time.Duration, err error) {
 	wait = time.Hour
 	first := true
-	keysFrom(txn, duePrefix(q.id), q.from, func(item *badger.Item) bool {
+	keysFrom(txn, duePrefix(lane, q.id), q.from[lane], func(item *badger.Item) bool {
 		if first {
-			q.from, first = item.KeyCopy(nil), false
+			q.from[lane], first = item.KeyCopy(nil), false
 		}
 		at, seq := parseTimed(item.Key())
 		if at.After(now) {
@@ -241,7 +267,7 @@ func (q *queue) due(txn *badger.Txn, now time.Time, limit int) (claims []claim, 
 			return true
 		}
 		err = item.Value(func(entity []byte) error {
-			claims = append(claims, claim{seq: seq, entity: be.Uint64(entity), due: at})
+			claims = append(claims, claim{lane: lane, seq: seq, entity: be.Uint64(entity), due: at})
 			return nil
 		})
 		return err == nil && len(claims) < limit

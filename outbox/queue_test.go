@@ -284,3 +284,47 @@ func TestDamagedDeliveryIsGivenUp(t *testing.T) {
 	check(func(b *batch, e event.Event) { b.set(pieceKey(e.ID, 0), []byte("not s2")) })
 	check(func(b *batch, e event.Event) { b.delete(pieceKey(e.ID, 0)) })
 }
+
+// A storm of retries does not keep new events from leaving, nor do those keep
+// the retries back.
+func TestRetriesDoNotStarveNewEvents(t *testing.T) {
+	t.Parallel()
+	const retries, fresh = 10_000, 500
+	s := newStore(t, testConfig(t), "a")
+	for n := range retries / 500 {
+		var events []event.Event
+		for i := range 500 {
+			events = append(events, change(fmt.Sprint("r", n, "/", i), 1, "{}"))
+		}
+		s.commit("i", events...)
+	}
+	var all sync.WaitGroup
+	for _, d := range s.next("a", retries) {
+		all.Go(func() { s.settle(d, event.Retry, s.clock.now()) })
+	}
+	all.Wait()
+	s.clock.advance(time.Hour) // they are all due, and long before what is new
+	check := func(limit int) {
+		t.Helper()
+		var events []event.Event
+		for i := range fresh {
+			events = append(events, change(fmt.Sprint("n", limit, "/", i), 1, "{}"))
+		}
+		s.commit("i", events...)
+		claims, left := 0, fresh
+		for ; left > 0 && claims <= 2*fresh; claims += limit {
+			for _, d := range s.next("a", limit) {
+				if d.Attempts == 0 {
+					left--
+				}
+				s.settle(d, event.Delivered, time.Time{})
+			}
+		}
+		if left > 0 || claims < 2*fresh-limit {
+			t.Errorf("%d at a time: after %d deliveries %d new ones of %d wait", limit, claims, left, fresh)
+		}
+	}
+	check(1)
+	check(8)
+	check(3)
+}

@@ -66,7 +66,7 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 	if state.Attempts != d.Attempts {
 		return // so was this attempt
 	}
-	b.delete(dueKey(q.id, c.due, c.seq))
+	b.delete(c.key(q))
 	b.set(attemptKey(q.id, s.Attempt.Time, c.seq, s.Attempt.Number),
 		encode(attemptRecord{Attempt: s.Attempt, Event: d.Event.ID, Result: s.Result.String()}))
 	switch s.Result {
@@ -88,9 +88,9 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 
 // bury makes a waiting delivery a dead letter without an attempt.
 func (b *batch) bury(q *queue, c claim, dead deadRecord) {
-	_, first := b.get(dueKey(q.id, c.due, c.seq))
+	_, first := b.get(c.key(q))
 	_, waiting := b.get(orderKey(q.id, c.entity, c.seq))
-	b.delete(dueKey(q.id, c.due, c.seq))
+	b.delete(c.key(q))
 	if waiting {
 		b.set(deadKey(q.id, b.now, c.seq), encode(dead))
 		b.end(q, c, first)

@@ -182,7 +182,7 @@ func (q *queue) victim(txn *badger.Txn, stored *eventRecord) (v victim, found bo
 	var state deliveryState
 	found, err = getRecord(txn, orderKey(q.id, stored.Hash, stored.Seq), &state)
 	due := time.UnixMilli(state.Due).UTC()
-	return victim{claim{stored.Seq, stored.Hash, due}, stored.ID, state.Attempts, 0}, found, err
+	return victim{claim{state.lane(), stored.Seq, stored.Hash, due}, stored.ID, state.Attempts, 0}, found, err
 }
 
 func (q *queue) isClaimed(seq uint64) bool {

@@ -304,13 +304,13 @@ func TestRate(t *testing.T) {
 			w.WriteHeader(422)
 		}
 	}}
-	s := newStored(t, receiver(t, c.ServeHTTP), "rate: 5/200ms\nretry: { delays: [1ms, 1ms, 1ms, 1ms, 1ms, 1ms, 1ms, 1ms] }")
+	s := newStored(t, receiver(t, c.ServeHTTP), "rate: 5/500ms\nretry: { delays: [1ms, 1ms, 1ms, 1ms, 1ms, 1ms, 1ms, 1ms] }")
 	s.commit(16)
 	s.run()
 	s.lines("delivered", 16)
 	for n := 5; n < len(c.times); n++ {
 		// Calls start before they arrive: a little later the first, a little earlier the last.
-		if span := c.times[n].Sub(c.times[n-5]); span < 150*time.Millisecond {
+		if span := c.times[n].Sub(c.times[n-5]); span < 250*time.Millisecond {
 			t.Errorf("calls %d to %d came within %v", n-4, n+1, span)
 		}
 	}
