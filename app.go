@@ -41,13 +41,16 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 	names := make([]string, len(c.Webhooks))
 	subscribers := make([]rules.Webhook, len(c.Webhooks))
 	endpoints := make([]sender.Webhook, len(c.Webhooks))
+	store := c.Outbox
+	store.Queues = map[string]outbox.Queue{}
 	for i, w := range c.Webhooks {
 		names[i] = w.Name
+		store.Queues[w.Name] = w.Queue
 		subscribers[i] = rules.Webhook{Name: w.Name, Subscription: w.Subscription}
 		endpoints[i] = sender.Webhook{Name: w.Name, Endpoint: w.Endpoint}
 	}
 	var err error
-	if a.outbox, err = outbox.Open(c.Outbox, names, log); err != nil {
+	if a.outbox, err = outbox.Open(store, names, log); err != nil {
 		return nil, err
 	}
 	a.tap = &tap{

@@ -40,6 +40,7 @@ type Webhook struct {
 	Name               string `yaml:"name"`
 	rules.Subscription `yaml:",inline"`
 	sender.Endpoint    `yaml:",inline"`
+	outbox.Queue       `yaml:",inline"`
 }
 
 // LogConfig is the part log of the config file.
@@ -158,6 +159,10 @@ func (c *Config) validateWebhooks(check setting.Check) {
 		}
 		w.Subscription.Validate(at)
 		w.Endpoint.Validate(at)
+		w.Queue.Validate(at)
+		if w.Skips() && c.dialect != nil && strings.HasPrefix(c.dialect.Name, "contentstack") {
+			at.Add("superseded", "events of Contentstack name their locale in the payload only, so what looks superseded may be of another locale; leave it out")
+		}
 	}
 }
 

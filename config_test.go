@@ -179,3 +179,27 @@ func TestDemo(t *testing.T) {
 		}
 	}
 }
+
+func TestQueueMistakes(t *testing.T) {
+	t.Parallel()
+	check := func(dialect, settings, want string) {
+		t.Helper()
+		text := "proxy: { upstream: https://cms.example, dialect: " + dialect + " }\nwebhooks:\n- name: a\n  url: https://x.example\n  topics: '*.*'\n  " + settings
+		got := ""
+		if _, err := parseConfig("c.yaml", []byte(text), &runCommand{}); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s, %s: %s", dialect, settings, got)
+		}
+	}
+	check("contentful", "order: none", "")
+	check("contentful", "superseded: skip", "")
+	check("contentstack", "superseded: deliver", "")
+	check("contentful", "order: some", "c.yaml:6: webhooks[0].order: must be entity or none")
+	check("contentful", "superseded: drop", "c.yaml:6: webhooks[0].superseded: must be deliver or skip")
+	for _, dialect := range []string{"contentstack", "contentstack-concise"} {
+		check(dialect, "superseded: skip", "c.yaml:6: webhooks[0].superseded: events of Contentstack name their locale in the payload only, "+
+			"so what looks superseded may be of another locale; leave it out")
+	}
+}

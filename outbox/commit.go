@@ -379,6 +379,9 @@ func (b *batch) place(r record) {
 	}
 	b.set(eventKey(seq), encode(stored))
 	b.set(idKey(r.Event.ID), be.AppendUint64(nil, seq))
+	for _, want := range r.Want {
+		b.supersede(b.o.hooks[want.Webhook], r.Hash, 0)
+	}
 	for n, piece := range r.pieces {
 		b.set(pieceKey(r.Event.ID, n), piece)
 	}

@@ -58,6 +58,7 @@ type batch struct {
 	bytes int
 	err   error
 	after []func() // what to do in memory once it is durable
+	ended []func() // what to do when it is, or will not be
 }
 
 // A transaction holds 13,107 keys and 1.2 MB with 8 MiB memory tables. One
@@ -201,6 +202,11 @@ func (o *Outbox) newBatch() *batch {
 // finish makes a batch durable and then does what follows from it in memory.
 func (o *Outbox) finish(b *batch) error {
 	defer b.txn.Discard()
+	defer func() {
+		for _, do := range b.ended {
+			do()
+		}
+	}()
 	if b.err != nil {
 		return b.err
 	}

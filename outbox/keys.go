@@ -130,6 +130,8 @@ func deadKey(webhook uint32, at time.Time, seq uint64) []byte {
 	return be.AppendUint64(be.AppendUint64(be.AppendUint32([]byte{tagDead}, webhook), milli(at)), seq)
 }
 
+func millis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
 func milli(t time.Time) uint64 { return uint64(max(t.UnixMilli(), 0)) }
 
 func encode(v any) []byte {

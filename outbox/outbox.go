@@ -14,7 +14,8 @@
 //   - A delivery stays until Settle says delivered or given up. A crash repeats
 //     deliveries whose attempt was not settled; it never loses one.
 //   - Next hands out at most one delivery of a webhook and entity at a time, in
-//     commit order; the next one follows when that one is settled for good.
+//     commit order; the next one follows when that one is settled for good. A
+//     webhook with order none gets all that is due.
 //   - Attempts and due times survive a restart exactly. While a process runs they
 //     do not depend on the system's clock being set; at an Open nothing is
 //     further away than it was told to wait.
@@ -61,6 +62,8 @@ type Config struct {
 	MinFree setting.Size `yaml:"min_free"`
 	// Links are the aliases that the config tells of.
 	Links event.Links `yaml:"-"`
+	// Queues are the settings of webhooks by name, where they have any.
+	Queues map[string]Queue `yaml:"-"`
 }
 
 // Retention says how long what is done with is kept.
@@ -349,6 +352,9 @@ func (o *Outbox) load(webhooks []string) error {
 		return err
 	}
 	if err := o.sweep(); err != nil {
+		return err
+	}
+	if err := o.reorder(webhooks); err != nil {
 		return err
 	}
 	if err := o.boundWaits(); err != nil {

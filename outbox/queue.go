@@ -18,6 +18,7 @@ import (
 // queue is the window of memory over one webhook's waiting deliveries; the
 // deliveries themselves are on disk.
 type queue struct {
+	Queue
 	name string
 	id   uint32
 
@@ -79,10 +80,14 @@ func (q *queue) notify() {
 // the others wait behind it.
 func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 	b.set(orderKey(q.id, entity, seq), encode(state))
-	if b.addCount(q.id, entity, 1) == 1 {
+	if b.addCount(q.id, entity, 1) == 1 || q.unordered() {
 		b.ready(q, entity, seq, state)
 	}
 }
+
+// unordered tells whether all deliveries have t or r keys, not only the first of
+// each entity.
+func (q *queue) unordered() bool { return q.Order == "none" }
 
 func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
 	key := dueKey(state.lane(), q.id, time.UnixMilli(state.Due), seq)

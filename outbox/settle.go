@@ -75,6 +75,7 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 		state.Due = b.now.Add(s.Wait).UnixMilli()
 		b.set(orderKey(q.id, c.entity, c.seq), encode(state))
 		b.ready(q, c.entity, c.seq, state)
+		b.supersede(q, c.entity, c.seq)
 		return
 	case event.GiveUp:
 		b.set(deadKey(q.id, b.now, c.seq), encode(deadRecord{
@@ -88,21 +89,28 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 
 // bury makes a waiting delivery a dead letter without an attempt.
 func (b *batch) bury(q *queue, c claim, dead deadRecord) {
-	_, first := b.get(c.key(q))
-	_, waiting := b.get(orderKey(q.id, c.entity, c.seq))
-	b.delete(c.key(q))
-	if waiting {
+	if b.remove(q, c) {
 		b.set(deadKey(q.id, b.now, c.seq), encode(dead))
-		b.end(q, c, first)
 	}
 	b.after = append(b.after, func() { q.release(c) })
+}
+
+// remove deletes a delivery, if it is there, and its t or r key.
+func (b *batch) remove(q *queue, c claim) (found bool) {
+	_, first := b.get(c.key(q))
+	_, found = b.get(orderKey(q.id, c.entity, c.seq))
+	b.delete(c.key(q))
+	if found {
+		b.end(q, c, first)
+	}
+	return found
 }
 
 // end removes a delivery. If it was the first of its entity, the one behind it
 // gets its turn.
 func (b *batch) end(q *queue, c claim, first bool) {
 	b.delete(orderKey(q.id, c.entity, c.seq))
-	if b.addCount(q.id, c.entity, -1) > 0 && first {
+	if b.addCount(q.id, c.entity, -1) > 0 && first && !q.unordered() {
 		b.promote(q, c)
 	}
 }

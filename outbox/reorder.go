@@ -1,0 +1,85 @@
+package outbox
+
+import (
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// The layout of a queue: under the meta key order/NAME, none or nothing.
+func orderOf(name string) []byte { return metaKey("order/" + name) }
+
+// reorder gives the queues the settings of their webhooks, and changes the
+// layout of those whose order is another one than before. A webhook that the
+// config no longer has keeps its order.
+func (o *Outbox) reorder(webhooks []string) error {
+	for name, q := range o.hooks {
+		q.Queue = o.config.Queues[name]
+		var stored []byte
+		err := o.db.View(func(txn *badger.Txn) (err error) {
+			stored, _, err = get(txn, orderOf(name))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(webhooks, name) {
+			q.Order = string(stored)
+		}
+		if q.unordered() == (string(stored) == "none") {
+			continue
+		}
+		if err := o.layOut(q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// layOut gives t or r keys to all deliveries of a queue, or only to the first
+// of each entity. It may be cut off and repeated.
+func (o *Outbox) layOut(q *queue) error {
+	var keys [][]byte
+	err := o.db.View(func(txn *badger.Txn) error {
+		keysFrom(txn, orderPrefix(q.id), orderPrefix(q.id), func(item *badger.Item) bool {
+			keys = append(keys, item.KeyCopy(nil))
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var last uint64
+	first := true
+	for some := range slices.Chunk(keys, 1000) {
+		b := o.newBatch()
+		for _, key := range some {
+			_, entity, seq := parseOrder(key)
+			b.layOut(q, entity, seq, first || entity != last)
+			first, last = false, entity
+		}
+		if err := o.finish(b); err != nil {
+			return err
+		}
+	}
+	b := o.newBatch()
+	if q.unordered() {
+		b.set(orderOf(q.name), []byte(q.Order))
+	} else {
+		b.delete(orderOf(q.name))
+	}
+	return o.finish(b)
+}
+
+func (b *batch) layOut(q *queue, entity, seq uint64, first bool) {
+	var state deliveryState
+	if text, found := b.get(orderKey(q.id, entity, seq)); !found || decode(text, &state) != nil {
+		state = deliveryState{} // damaged: it is given up when its turn comes
+	}
+	if first || q.unordered() {
+		b.ready(q, entity, seq, state)
+		return
+	}
+	b.delete(dueKey(state.lane(), q.id, millis(state.Due), seq))
+}
