@@ -30,6 +30,8 @@ type Attempt struct {
 	Duration time.Duration `json:"duration"`
 	Status   int           `json:"status,omitempty"` // 0 if there was no answer
 	Error    string        `json:"error,omitempty"`
+	// Answer is how the body of an answer that was no success begins.
+	Answer string `json:"answer,omitempty"`
 }
 
 // Settlement is how an attempt ended and what follows.

@@ -41,6 +41,8 @@ type deliveryState struct {
 	// Wait is how long that was away when it was set, in milliseconds.
 	Wait      int64  `json:"wait,omitempty"`
 	Undecided string `json:"undecided,omitempty"`
+	// Last is the attempt that failed last.
+	Last event.Attempt `json:"last,omitzero"`
 }
 
 // lane is the tag of the delivery's key while it is the first of its entity.

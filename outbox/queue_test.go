@@ -10,6 +10,7 @@ import (
 
 	"cmstap/event"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -327,4 +328,53 @@ func TestRetriesDoNotStarveNewEvents(t *testing.T) {
 	check(1)
 	check(8)
 	check(3)
+}
+
+// A dead letter keeps why it is one and what came back last, over restarts, until
+// it is past its retention.
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	answer := func(d event.Delivery, result event.Result, status int) {
+		t.Helper()
+		s.must(s.Settle(t.Context(), d, event.Settlement{Result: result, Reason: "the last attempt failed", Attempt: event.Attempt{
+			Number: d.Attempts + 1, Time: s.clock.now(), Status: status, Error: "no", Answer: fmt.Sprint("sorry ", status),
+		}}))
+	}
+	s.commit("i", change("e", 1, "{}"), change("f", 1, "{}"), change("g", 1, "{}"))
+	all := s.next("a", 3)
+	answer(all[0], event.GiveUp, 404)
+	answer(all[1], event.Retry, 503)
+	answer(all[2], event.Delivered, 200)
+	s.reopen()
+	again := s.next("a", 1)[0]
+	c, _ := s.Outbox.hooks["a"].held(again)
+	s.must(s.submit(t.Context(), func(b *batch) {
+		b.bury(s.Outbox.hooks["a"], c, deadRecord{Event: again.Event.ID, Reason: "outbox full"})
+	}))
+	s.reopen()
+	check := func(want ...string) {
+		t.Helper()
+		got := []string{}
+		s.must(s.view(func(txn *badger.Txn) error {
+			return scan(txn, []byte{tagDead}, func(_, value []byte) error {
+				var dead deadRecord
+				err := decode(value, &dead)
+				_, found, _ := s.Event(dead.Event)
+				got = append(got, fmt.Sprint(dead.Reason, " ", found, " ", dead.Last.Number, " ", dead.Last.Status, " ", dead.Last.Error, " ", dead.Last.Answer))
+				return err
+			})
+		}))
+		if diff := cmp.Diff(append([]string{}, want...), got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	first, second := "the last attempt failed true 1 404 no sorry 404", "outbox full true 1 503 no sorry 503"
+	check(first, second)
+	s.clock.advance(s.config.Retention.Failed.Std() - time.Hour)
+	s.must(s.Maintain(s.clock.now()))
+	check(first, second)
+	s.clock.advance(2 * time.Hour)
+	s.must(s.Maintain(s.clock.now()))
+	check()
 }

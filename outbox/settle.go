@@ -9,7 +9,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-// attemptRecord is one call of a webhook as it is kept.
+// attemptRecord is one call of a webhook as it is kept, without the answer.
 type attemptRecord struct {
 	event.Attempt
 	Event  string `json:"event"`
@@ -18,11 +18,9 @@ type attemptRecord struct {
 
 // deadRecord is a delivery that was given up.
 type deadRecord struct {
-	Event    string `json:"event"`
-	Attempts int    `json:"attempts"`
-	Reason   string `json:"reason"`
-	Status   int    `json:"status,omitempty"`
-	Error    string `json:"error,omitempty"`
+	Event  string        `json:"event"`
+	Reason string        `json:"reason"`
+	Last   event.Attempt `json:"last,omitzero"` // with its answer; none if no attempt was made
 }
 
 // Settle makes the end of an attempt durable: the delivery is done, due again
@@ -67,21 +65,19 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 		return // so was this attempt
 	}
 	b.delete(c.key(q))
-	b.set(attemptKey(q.id, s.Attempt.Time, c.seq, s.Attempt.Number),
-		encode(attemptRecord{Attempt: s.Attempt, Event: d.Event.ID, Result: s.Result.String()}))
+	record := attemptRecord{Attempt: s.Attempt, Event: d.Event.ID, Result: s.Result.String()}
+	record.Answer = ""
+	b.set(attemptKey(q.id, s.Attempt.Time, c.seq, s.Attempt.Number), encode(record))
 	switch s.Result {
 	case event.Retry:
 		state.Attempts, state.Wait = s.Attempt.Number, (s.Wait + time.Millisecond - 1).Milliseconds()
-		state.Due = b.now.Add(s.Wait).UnixMilli()
+		state.Due, state.Last = b.now.Add(s.Wait).UnixMilli(), s.Attempt
 		b.set(orderKey(q.id, c.entity, c.seq), encode(state))
 		b.ready(q, c.entity, c.seq, state)
 		b.supersede(q, c.entity, c.seq)
 		return
 	case event.GiveUp:
-		b.set(deadKey(q.id, b.now, c.seq), encode(deadRecord{
-			Event: d.Event.ID, Attempts: s.Attempt.Number, Reason: s.Reason,
-			Status: s.Attempt.Status, Error: s.Attempt.Error,
-		}))
+		b.set(deadKey(q.id, b.now, c.seq), encode(deadRecord{Event: d.Event.ID, Reason: s.Reason, Last: s.Attempt}))
 	case event.Delivered:
 	}
 	b.end(q, c, true)
@@ -89,6 +85,10 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 
 // bury makes a waiting delivery a dead letter without an attempt.
 func (b *batch) bury(q *queue, c claim, dead deadRecord) {
+	var state deliveryState
+	if text, found := b.get(orderKey(q.id, c.entity, c.seq)); found && decode(text, &state) == nil {
+		dead.Last = state.Last
+	}
 	if b.remove(q, c) {
 		b.set(deadKey(q.id, b.now, c.seq), encode(dead))
 	}

@@ -128,9 +128,8 @@ func (o *Outbox) largest(txn *badger.Txn) (largest *queue) {
 // victim is a waiting delivery that is given up to make room.
 type victim struct {
 	claim
-	event    string
-	attempts int
-	bytes    int64 // of its event
+	event string
+	bytes int64 // of its event
 }
 
 // victims are deliveries whose events take so many bytes.
@@ -182,7 +181,7 @@ func (q *queue) victim(txn *badger.Txn, stored *eventRecord) (v victim, found bo
 	var state deliveryState
 	found, err = getRecord(txn, orderKey(q.id, stored.Hash, stored.Seq), &state)
 	due := time.UnixMilli(state.Due).UTC()
-	return victim{claim{state.lane(), stored.Seq, stored.Hash, due}, stored.ID, state.Attempts, 0}, found, err
+	return victim{claim{state.lane(), stored.Seq, stored.Hash, due}, stored.ID, 0}, found, err
 }
 
 func (q *queue) isClaimed(seq uint64) bool {
@@ -198,7 +197,7 @@ func (o *Outbox) buryAll(q *queue, victims []victim) error {
 	for some := range slices.Chunk(victims, 100) {
 		err := o.submit(context.Background(), func(b *batch) {
 			for _, v := range some {
-				b.bury(q, v.claim, deadRecord{Event: v.event, Attempts: v.attempts, Reason: "outbox full"})
+				b.bury(q, v.claim, deadRecord{Event: v.event, Reason: "outbox full"})
 			}
 		})
 		if err != nil {

@@ -167,8 +167,10 @@ func (l *line) conclude(ctx context.Context, d event.Delivery, s event.Settlemen
 	}
 }
 
-// How much of an answer is read, and for how long: nothing in it matters.
+// How much of an answer is read, and for how long, and what is kept of one that
+// is no success.
 const (
+	maxAnswer  = 4 << 10
 	drainBytes = 64 << 10
 	drainTime  = time.Second
 )
@@ -189,7 +191,12 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	a.attempt.Status = response.StatusCode
 	// Read a little, but not for long, so that the connection can be used again.
 	defer time.AfterFunc(drainTime, cancel).Stop()
-	_, _ = io.CopyN(io.Discard, response.Body, drainBytes)
+	body := io.LimitReader(response.Body, drainBytes)
+	if response.StatusCode < 200 || response.StatusCode > 299 {
+		begin, _ := io.ReadAll(io.LimitReader(body, 2*maxAnswer))
+		a.attempt.Answer = shorten(l.redact(strings.ToValidUTF8(string(begin), "\uFFFD")), maxAnswer)
+	}
+	_, _ = io.Copy(io.Discard, body)
 	a.retryAfter = retryAfter(response.Header, time.Now())
 	return a
 }
@@ -226,18 +233,18 @@ func (l *line) explain(err error) (class, why string) {
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout", "no answer in time (webhooks[].timeout)"
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return "timeout", l.clean(err.Error())
+		return "timeout", shorten(l.redact(err.Error()), maxError)
 	default:
-		return "connection", l.clean(err.Error())
+		return "connection", shorten(l.redact(err.Error()), maxError)
 	}
 }
 
 // maxError bounds the text of an error: it may quote what a receiver sent.
 const maxError = 200
 
-// clean takes out of an error's text what may be secret: the address but for
+// redact takes out of a text what may be secret: the address but for
 // its host, and what the config sends along. A receiver may have echoed it.
-func (l *line) clean(text string) string {
+func (l *line) redact(text string) string {
 	e := l.webhook.Endpoint
 	secrets := []string{e.URL.RequestURI(), e.URL.Path, e.URL.RawQuery, e.Auth.Basic.Password.Reveal(), e.Signing.Secret.Reveal()}
 	if e.URL.User != nil {
@@ -252,8 +259,12 @@ func (l *line) clean(text string) string {
 			text = strings.ReplaceAll(text, secret, "<secret>")
 		}
 	}
-	if len(text) > maxError {
-		text = strings.ToValidUTF8(text[:maxError], "") + "..."
+	return text
+}
+
+func shorten(text string, most int) string {
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "..."
 	}
 	return text
 }

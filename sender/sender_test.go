@@ -328,3 +328,26 @@ func TestErrorsKeepSecrets(t *testing.T) {
 	check(strings.Replace(raw(t, func(conn net.Conn) { echo(conn, "no TLS") }), "http", "https", 1))
 	check(raw(t, func(conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) }))
 }
+
+// What a failed answer says is kept: the beginning of it, as text, without what
+// is secret.
+func TestAnswersOfFailuresAreKept(t *testing.T) {
+	t.Parallel()
+	check := func(status int, body, want string) {
+		t.Helper()
+		url := receiver(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		})
+		s := run(t, url+"/T/path-secret", "headers: { X-Key: { value: hdr-secret } }").deliver(0)
+		if s.Attempt.Answer != want {
+			t.Errorf("%d: %d bytes are kept: %.100s", status, len(s.Attempt.Answer), s.Attempt.Answer)
+		}
+	}
+	check(200, "fine", "")
+	check(500, "", "")
+	check(500, "the build\nis broken", "the build\nis broken")
+	check(404, "no /T/path-secret for hdr-secret", "no <secret> for <secret>")
+	check(302, "\xff\x00a", "\uFFFD\x00a")
+	check(503, strings.Repeat("ä", 100_000), strings.Repeat("ä", 2048)+"...")
+}
