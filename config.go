@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -50,8 +51,15 @@ type LogConfig struct {
 	File   string `yaml:"file"`   // empty: standard error
 }
 
-// maxWebhooks bounds the goroutines and the size of a commit.
-const maxWebhooks = 1000
+// maxWebhooks bounds the goroutines and the size of a commit, and maxConfig, in
+// bytes, what reading a file takes.
+const (
+	maxWebhooks = 1000
+	maxConfig   = 4 << 20
+)
+
+// AtMost is how many webhooks a file may have.
+func (Webhook) AtMost() int { return maxWebhooks }
 
 func defaultConfig() *Config {
 	return &Config{
@@ -66,11 +74,24 @@ func loadConfig(file string, flags *runCommand, more ...func(*Config, setting.Ch
 	if file == "" {
 		return nil, errors.New("name the config file: -c cmstap.yaml")
 	}
-	text, err := os.ReadFile(file)
+	text, err := readFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("the config can not be read: %w", err)
 	}
+	if len(text) > maxConfig {
+		return nil, fmt.Errorf("%s: the file is larger than %d MiB, which is room for %d webhooks, and there can be no more", file, maxConfig>>20, maxWebhooks)
+	}
 	return parseConfig(file, text, flags, more...)
+}
+
+// readFile reads a little more than a config may have.
+func readFile(name string) ([]byte, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	return io.ReadAll(io.LimitReader(file, maxConfig+1))
 }
 
 func parseConfig(file string, text []byte, flags *runCommand, more ...func(*Config, setting.Check)) (*Config, error) {
@@ -139,10 +160,6 @@ func (c *Config) links(check setting.Check) event.Links {
 }
 
 func (c *Config) validateWebhooks(check setting.Check) {
-	if len(c.Webhooks) > maxWebhooks {
-		check.Add("webhooks", "at most %d webhooks; there are %d", maxWebhooks, len(c.Webhooks))
-		return
-	}
 	first := map[string]int{}
 	for i := range c.Webhooks {
 		w, at := &c.Webhooks[i], check.In(fmt.Sprintf("webhooks[%d]", i))

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -202,4 +203,33 @@ func TestQueueMistakes(t *testing.T) {
 		check(dialect, "superseded: skip", "c.yaml:6: webhooks[0].superseded: events of Contentstack name their locale in the payload only, "+
 			"so what looks superseded may be of another locale; leave it out")
 	}
+}
+
+// Far too many webhooks are refused before anything is made of them.
+func TestTooManyWebhooks(t *testing.T) {
+	t.Parallel()
+	check := func(n int, hook, want string) {
+		t.Helper()
+		var text strings.Builder
+		text.WriteString("proxy: { upstream: https://cms.example }\nwebhooks:\n")
+		for i := range n {
+			fmt.Fprintf(&text, hook, i)
+		}
+		file := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if _, err := loadConfig(file, &runCommand{}); err != nil {
+			got = strings.ReplaceAll(err.Error(), file, "FILE")
+		}
+		if got != want {
+			t.Errorf("%d: %s", n, got)
+		}
+	}
+	const short = "- { name: a%d, url: http://x.example, topics: a.b }\n"
+	check(1000, short, "")
+	check(1001, short, "FILE:3: webhooks: at most 1000 webhooks; there are 1001")
+	check(100_000, "- {name: a%d}\n", "FILE:3: webhooks: at most 1000 webhooks; there are 100000")
+	check(100_000, short, "FILE: the file is larger than 4 MiB, which is room for 1000 webhooks, and there can be no more")
 }

@@ -431,7 +431,7 @@ func (o *Outbox) sayParked(names []string) error {
 				continue
 			}
 			if waiting := count(txn, orderPrefix(q.id)); waiting > 0 {
-				o.log.Warn("parked", "webhook", name, "waiting", waiting, "hint", "the config has no webhook of this name; add it again to deliver them")
+				o.log.Warn("parked", "webhook", name, "waiting", waiting, "hint", "the config has no webhook of this name; add it again to deliver them, or delete them: cmstap drop")
 			}
 		}
 		return nil

@@ -19,6 +19,9 @@ import (
 // defaulter is a slice element that has defaults of its own.
 type defaulter interface{ SetDefaults() }
 
+// limited is a slice element of which a file may have so many.
+type limited interface{ AtMost() int }
+
 func (d *document) decode(text []byte, into any) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var root yaml.Node
@@ -123,6 +126,10 @@ func (d *document) list(node *yaml.Node, v reflect.Value, path string) {
 	}
 	if node.Kind != yaml.SequenceNode {
 		d.add(node.Line, path, "want a list here ([a, b]), not %s", kindOf(node))
+		return
+	}
+	if own, ok := reflect.Zero(v.Type().Elem()).Interface().(limited); ok && len(node.Content) > own.AtMost() {
+		d.add(node.Line, path, "at most %d %s; there are %d", own.AtMost(), path, len(node.Content))
 		return
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(node.Content), len(node.Content)))
