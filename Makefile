@@ -4,7 +4,7 @@ SEED ?= 1
 FUZZTIME ?= 60s
 SOAK ?= 10m
 
-.PHONY: help crash jobs controls bulk refused memory cms fuzz bench
+.PHONY: help crash jobs controls model bulk refused memory cms fuzz bench
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -17,6 +17,9 @@ jobs: ## the same over what the CMS does later: TRIALS=200 SEED=1
 
 controls: ## the trials must find a cmstap that begins too late, or ends intents too early; and a full disk kills an unguarded one
 	CMSTAP_CONTROL_TRIALS=20 go test -count=1 -timeout 60m -run Controls -v .
+
+model: ## random use of the outbox, with kills and other webhooks, against a model
+	go test -count=1 -timeout 60m -run 'TestModel$$' -rapid.checks=2000 -rapid.steps=120 ./outbox
 
 bulk: ## a large commit, killed before each of its transactions
 	OUTBOX_TEST_STRIDE=1 go test -count=1 -timeout 10m -run TestBulkIsKilled -v ./outbox
