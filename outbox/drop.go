@@ -38,10 +38,6 @@ func (o *Outbox) DropWaiting(ctx context.Context, webhook string) (dropped int, 
 func (b *batch) dropAll(q *queue, keys [][]byte) {
 	for _, key := range keys {
 		_, entity, seq := parseOrder(key)
-		var state deliveryState
-		if text, found := b.get(key); found {
-			_ = decode(text, &state) // damaged: a t key that leads nowhere is given up
-		}
-		b.remove(q, claim{lane: state.lane(), seq: seq, entity: entity, due: millis(state.Due)})
+		b.remove(q, claim{seq: seq, entity: entity})
 	}
 }

@@ -241,3 +241,22 @@ func TestBuryKeepsTheOthers(t *testing.T) {
 	check(3, 1)
 	check(1, 2, 3)
 }
+
+// What is to be given up may have been handed out, or have failed, meanwhile.
+func TestBuryComesLate(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	s.commit("i", change("e", 1, "{}"), change("e", 2, "{}"))
+	q, e := s.Outbox.hooks["a"], change("e", 1, "")
+	seen := victim{claim: claim{lane: tagDue, seq: 1, entity: entityHash(e.Key()), due: start.Truncate(time.Millisecond)}, event: e.ID}
+	first := s.next("a", 1)[0]
+	s.must(s.buryAll(q, []victim{seen}))
+	if got := s.names("a", 10); len(got) != 0 || s.tags()["z"] != 0 {
+		t.Errorf("given up while it is delivered; %v is handed out", got)
+	}
+	s.settle(first, event.Retry, s.now().Add(time.Hour))
+	s.must(s.buryAll(q, []victim{seen}))
+	if got := s.names("a", 10); len(got) != 1 || s.tags()["z"] != 1 || s.tags()["t"] != 1 {
+		t.Errorf("%v is handed out, %v", got, s.tags())
+	}
+}

@@ -85,25 +85,31 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 
 // bury makes a waiting delivery a dead letter without an attempt.
 func (b *batch) bury(q *queue, c claim, dead deadRecord) {
-	var state deliveryState
-	if text, found := b.get(orderKey(q.id, c.entity, c.seq)); found && decode(text, &state) == nil {
+	if state, found := b.remove(q, c); found {
 		dead.Last = state.Last
-	}
-	if b.remove(q, c) {
 		b.set(deadKey(q.id, b.now, c.seq), encode(dead))
 	}
 	b.after = append(b.after, func() { q.release(c) })
 }
 
-// remove deletes a delivery, if it is there, and its t or r key.
-func (b *batch) remove(q *queue, c claim) (found bool) {
-	_, first := b.get(c.key(q))
-	_, found = b.get(orderKey(q.id, c.entity, c.seq))
-	b.delete(c.key(q))
+// remove deletes a delivery, if it is there, and its t or r key. It may be due at
+// another time by now than when it was claimed.
+func (b *batch) remove(q *queue, c claim) (state deliveryState, found bool) {
+	text, found := b.get(orderKey(q.id, c.entity, c.seq))
+	if found && decode(text, &state) == nil {
+		c.due = millis(state.Due)
+	}
+	first := false
+	for _, c.lane = range []byte{tagDue, tagRetry} {
+		if _, there := b.get(c.key(q)); there {
+			b.delete(c.key(q))
+			first = true
+		}
+	}
 	if found {
 		b.end(q, c, first)
 	}
-	return found
+	return state, found
 }
 
 // end removes a delivery. If it was the first of its entity, the one behind it

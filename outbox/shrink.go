@@ -197,6 +197,9 @@ func (o *Outbox) buryAll(q *queue, victims []victim) error {
 	for some := range slices.Chunk(victims, 100) {
 		err := o.submit(context.Background(), func(b *batch) {
 			for _, v := range some {
+				if !b.take(q, v.claim) {
+					continue // it was handed out meanwhile
+				}
 				b.bury(q, v.claim, deadRecord{Event: v.event, Reason: "outbox full"})
 			}
 		})
