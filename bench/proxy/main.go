@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(folder) }()
-	b := &bench{options: o, folder: folder, results: map[string]map[string][]result{}}
+	b := &bench{options: o, folder: folder, machine: machine(), results: map[string]map[string][]result{}}
 	if err := b.run(ctx); err != nil {
 		return err
 	}
@@ -101,6 +101,7 @@ func parse(args []string) (options, error) {
 type bench struct {
 	options
 	folder  string
+	machine string
 	origin  string                         // host:port
 	results map[string]map[string][]result // by leg and proxy, one a round
 }

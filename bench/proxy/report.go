@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,7 +13,7 @@ import (
 // report is the tables of a run, in Markdown.
 func (b *bench) report() string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "%s\n\n%d rounds of %d s, medians; ratios are of one round each: median (lowest to highest).\n\n", machine(), b.rounds, b.seconds)
+	fmt.Fprintf(&s, "%s\n\n%d rounds of %d s, medians; ratios are of one round each: median (lowest to highest).\n\n", b.machine, b.rounds, b.seconds)
 	s.WriteString("| | wanted | measured | |\n|---|---|---|---|\n")
 	for _, g := range b.goals() {
 		fmt.Fprintf(&s, "| %s | %s | %s | %s |\n", g.what, g.wanted, g.measured, map[bool]string{true: "met", false: "**missed**"}[g.met])
@@ -152,7 +151,7 @@ func (b *bench) topMemory(name string) (top float64) {
 	return top
 }
 
-// machine says where and when, and what.
+// machine says where and when, and what, before a run.
 func machine() string {
 	words := []string{fmt.Sprintf("%d cores", runtime.NumCPU())}
 	cpus, _ := os.ReadFile("/proc/cpuinfo")
@@ -168,10 +167,12 @@ func machine() string {
 		out, _ := exec.Command(version[0], version[1:]...).CombinedOutput() // wrk exits with 1
 		line, _, _ := strings.Cut(string(out), "\n")
 		line, _, _ = strings.Cut(strings.TrimPrefix(line, "nginx version: "), " [")
-		words = append(words, cmp.Or(strings.TrimSpace(line), version[0]))
+		if !strings.HasPrefix(line, "fatal") { // no repository
+			words = append(words, strings.TrimSpace(line))
+		}
 	}
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
-		words = append(words, "load at the end "+strings.Fields(string(load))[0])
+		words = append(words, "load before "+strings.Fields(string(load))[0])
 	}
 	return strings.Join(append(words, time.Now().UTC().Format(time.DateOnly)), ", ")
 }
