@@ -4,10 +4,10 @@ SEED ?= 1
 FUZZTIME ?= 60s
 SOAK ?= 10m
 
-.PHONY: help crash jobs controls bulk refused memory cms fuzz bench
+.PHONY: help crash jobs controls bulk refused memory cms conformance soak writers fuzz bench bench-proxy
 
 help: ## what there is
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 crash: ## SIGKILL trials, without and with a recovery token: TRIALS=200 SEED=1
 	CMSTAP_CRASH_TRIALS=$(TRIALS) CMSTAP_CRASH_SEED=$(SEED) go test -count=1 -timeout 60m -run 'TestCrash(Resolved)?$$' -v .
@@ -48,3 +48,6 @@ fuzz: ## every fuzz target for FUZZTIME=60s
 
 bench: ## the benchmarks beside the code
 	go test -run xxx -bench . ./...
+
+bench-proxy: ## beside nginx and a net/http proxy; needs wrk and nginx: BENCH='-proxies cmstap,nginx,haproxy -rounds 5'
+	go run ./bench/proxy -out bench/proxy.md $(BENCH)
