@@ -208,7 +208,12 @@ func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
 	}
 	related := d.relatedKey(&e, v)
 	if d.onlyKeys {
-		d.keys = append(d.keys, e.Key(), related)
+		if e.Entity.ID != "" { // else nothing is kept of it
+			d.keys = append(d.keys, e.Key())
+		}
+		if related != "" {
+			d.keys = append(d.keys, related)
+		}
 		return
 	}
 	d.recall(&e, v)

@@ -2,6 +2,7 @@ package rules_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -137,6 +138,20 @@ event: { id: "${path.id}" }
 		plan := r.Classify(event.Head{Method: "PUT", Path: "/", Query: query, Headers: headers{}}, nil)
 		if got := r.Lookup(plan.Intent); got != want {
 			t.Errorf("%s: %s is read, want %s", query, got, want)
+		}
+	}
+}
+
+// TestRecall: writes to different entities have no key in common, so that none
+// waits for another one's commit.
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, stateDialect)
+	x := m.begin("POST", "/posts")
+	for answer, want := range map[string]string{`{"post":{"id":"a"}}`: event.Key("", "", "Post", "a", ""), `{}`: ""} {
+		x.Outcome, x.Status, x.Answer = event.Done, 200, event.Copy{Bytes: []byte(answer)}
+		if keys, _ := m.r.Recall(x, nil); strings.Join(keys, "|") != want || len(keys) > 1 || slices.Contains(keys, "") {
+			t.Errorf("%s: %q", answer, keys)
 		}
 	}
 }
