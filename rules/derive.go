@@ -364,6 +364,9 @@ func (d *derivation) fillPayload(e *event.Event, v *expression.Scope, item any) 
 	if !ok { // a payload that is nothing but an expression without a value
 		gaps.now = cmp.Or(gaps.now, "the payload has no value")
 		payload, _ = identity.fillOrNot(v, &gaps)
+		if e.Shows == event.ShowsAll {
+			e.Shows = event.ShowsNothing
+		}
 	}
 	e.Payload, e.Partial, e.Gaps = payload, gaps.now, gaps.before
 	d.bytes += len(payload)

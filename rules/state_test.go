@@ -96,6 +96,11 @@ func (m *memory) derive(x *event.Exchange) []event.Event {
 		}
 		m.seq++
 		s := m.states[e.Key()]
+		if !e.Confirmed {
+			s.Seq, s.Payload, s.Gone, s.Known = m.seq, nil, false, false
+			m.states[e.Key()] = s
+			continue
+		}
 		s.Seq, s.Version, s.ContentType, s.Gone = m.seq, e.Entity.Version, e.Entity.ContentType, e.Gone
 		switch {
 		case e.Shows == event.ShowsAll:
@@ -344,4 +349,26 @@ func TestChanges(t *testing.T) {
 		fmt.Fprintf(&many, `"k%d":%d,`, n, n)
 	}
 	check(a, `{"post":{`+strings.TrimSuffix(many.String(), ",")+`}}`, `changed("post.k5")`, false)
+}
+
+// TestShowsAll: only what a payload says of its entity counts as what it is.
+func TestShowsAll(t *testing.T) {
+	t.Parallel()
+	const dialect = `
+name: test
+resources: [{ type: Post, paths: /posts, routes: post }]
+routes:
+  post:
+    - { on: "PUT /{id}", action: save, payload: inner }
+event: { id: "${path.id}" }
+payloads:
+  identity: { id: "${entity.id}" }
+  inner: ${response.post}
+`
+	m := newMemory(t, dialect)
+	for answer, want := range map[string]event.Shows{`{"post":{"n":1}}`: event.ShowsAll, `{"queued":true}`: event.ShowsNothing} {
+		if e := m.write("PUT", "/posts/a", answer); e.Shows != want {
+			t.Errorf("%s: %s shows %d", answer, e.Payload, e.Shows)
+		}
+	}
 }
