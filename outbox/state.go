@@ -71,11 +71,11 @@ func (o *Outbox) Recall(ctx context.Context, keys []string, content bool) (map[s
 	if len(missing) == 0 {
 		return found, nil
 	}
-	read := make([]known, len(missing))
+	var read []known
 	err := o.submit(ctx, func(b *batch) {
-		for i, key := range missing {
-			read[i] = b.known(key, content)
-			b.keep(read[i])
+		read = b.knownAll(missing, content)
+		for _, k := range read {
+			b.keep(k)
 		}
 	})
 	if err != nil {
@@ -114,6 +114,16 @@ func (b *batch) known(entityKey string, content bool) known {
 		k.Shown, k.Known = "", k.Gone
 	}
 	return k
+}
+
+// knownAll reads states, and payloads until those have maxRecall bytes.
+func (b *batch) knownAll(keys []string, content bool) []known {
+	found, bytes := make([]known, len(keys)), 0
+	for i, key := range keys {
+		found[i] = b.known(key, content && bytes < maxRecall)
+		bytes += len(found[i].payload)
+	}
+	return found
 }
 
 // keep has a state in memory once the batch is stored.

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -279,5 +280,26 @@ func TestStateWhileItsEventGoes(t *testing.T) {
 	s.must(s.deleteStale(&stale))
 	if got := s.recall(x); got.Version != 2 || string(got.Payload) != `{"n":2}` {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestRecallIsBounded: of many entities only so much is read.
+func TestRecallIsBounded(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	var keys []string
+	for n := range 200 {
+		e := shown(fmt.Sprint(n), n, 1, `"`+hex.EncodeToString([]byte(random(uint64(n), 100_000)))+`"`)
+		s.commit("i", e)
+		keys = append(keys, e.Key())
+	}
+	bytes := 0
+	for _, k := range s.newBatch().knownAll(keys, true) {
+		if bytes += len(k.payload); !k.Known {
+			t.Errorf("%s is not known", k.key)
+		}
+	}
+	if bytes < maxRecall || bytes > maxRecall+pieceSize {
+		t.Errorf("%d bytes are read", bytes)
 	}
 }
