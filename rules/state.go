@@ -100,6 +100,9 @@ func (d *derivation) recall(e *event.Event, v *expression.Scope) {
 	switch {
 	case state.Newer(e.Entity.Version, since):
 		e.Late, e.BeforeUnseen = true, "a newer version of it was seen before"
+	case state.Gone && !e.Gone && key == d.x.Intent.Entity && state.Seq != since.Seq:
+		e.BeforeUnseen = "it was deleted while this write was under way"
+		return // nobody knows which of them was first
 	case state.Gone:
 		e.Before, e.BeforeUnseen = none, ""
 		return // its id may be another entity's now

@@ -232,6 +232,28 @@ func TestLate(t *testing.T) {
 	is([]event.Event{m.write("PUT", "/posts/a", post("draft", "03"))}, "update false")
 }
 
+// TestDeletedMeanwhile: of an answer that a delete overtook nobody knows whether it
+// is that of a change before it, or of one that made the entity again. Two deletes
+// are one.
+func TestDeletedMeanwhile(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, stateDialect)
+	const live = `{"post":{"id":"a","state":"live","kind":"news"}}`
+	m.write("PUT", "/posts/a", live)
+	put, first, second := m.begin("PUT", "/posts/a"), m.begin("DELETE", "/posts/a"), m.begin("DELETE", "/posts/a")
+	m.end(first, `{}`)
+	if e := m.end(second, `{}`)[0]; string(e.Before) != "null" {
+		t.Errorf("%s %s", e.Before, e.BeforeUnseen)
+	}
+	if e := m.end(put, live)[0]; e.Action != "update" || e.BeforeUnseen == "" {
+		t.Errorf("%s, before %s", e.Action, e.Before)
+	}
+	m.write("DELETE", "/posts/a", `{}`)
+	if e := m.write("PUT", "/posts/a", live); e.Action != "publish" || string(e.Before) != "null" {
+		t.Errorf("%s, before %s", e.Action, e.Before)
+	}
+}
+
 // TestLookup: an entity is read before a write only if something depends on what
 // it was, and nothing is kept of it.
 func TestLookup(t *testing.T) {
