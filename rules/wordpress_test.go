@@ -105,6 +105,9 @@ func TestWordPressRoutes(t *testing.T) {
 	check("DELETE "+api+"/posts/4?_fields=id", ``, 200, `{"id":4}`, "post.trash 4")
 	check("DELETE "+api+"/posts/4?force=1", ``, 0, ``, "post.delete 4 ?")
 	check("DELETE "+api+"/posts/4", `{"force":true}`, 200, `{"deleted":true,"previous":{"id":4}}`, "post.delete 4")
+	check("DELETE "+api+"/posts/4?force=True", ``, 200, `{"deleted":true,"previous":{"id":4}}`, "post.delete 4")
+	check("DELETE "+api+"/posts/4", `{"force":1}`, 200, `{"deleted":true,"previous":{"id":4}}`, "post.delete 4")
+	check("DELETE "+api+"/posts/4?force=false", ``, 200, `{"id":4,"type":"post","status":"trash"}`, "post.trash 4")
 	// The method that is meant
 	check("GET "+api+"/posts/4?_method=delete&force=true", ``, 200, `{"deleted":true,"previous":{"id":4}}`, "post.delete 4")
 	check("POST "+api+"/posts?_method=GET", ``, 200, `[]`)
