@@ -4,7 +4,7 @@ SEED ?= 1
 FUZZTIME ?= 60s
 SOAK ?= 10m
 
-.PHONY: help crash jobs controls bulk refused memory cms conformance soak writers fuzz bench bench-proxy
+.PHONY: help crash jobs controls bulk refused memory cms conformance soak writers fuzz bench bench-proxy bench-delivery
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -51,3 +51,6 @@ bench: ## the benchmarks beside the code
 
 bench-proxy: ## beside nginx and a net/http proxy; needs wrk and nginx: BENCH='-proxies cmstap,nginx,haproxy -rounds 5'
 	go run ./bench/proxy -out bench/proxy.md $(BENCH)
+
+bench-delivery: ## from the write to the receiver, a hanging webhook, backlogs: DELIVERY='-backlogs 1000,100000,1000000'
+	go run ./bench/delivery $(DELIVERY)
