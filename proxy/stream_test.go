@@ -180,6 +180,39 @@ func tunnelCMS(_ *cms, conn net.Conn, r *bufio.Reader) {
 
 // A WebSocket is a tunnel: what was sent along arrives, both ways, each side may
 // end it, and a stop does.
+// A client that waits has not left, whatever became of the deadline by which its
+// request had to be there.
+func TestSlowAnswerAfterTheHeaderTimeout(t *testing.T) {
+	t.Parallel()
+	c := newCMS(t, func(c *cms, conn net.Conn, r *bufio.Reader) {
+		_, _ = c.read(r)
+		<-time.After(3500 * time.Millisecond)
+		_, _ = io.WriteString(conn, okAnswer)
+	})
+	h := newHouse(t, c.addr, func(_ *house, c *Config) { c.HeaderTimeout = setting.Duration(300 * time.Millisecond) })
+	client := h.dial()
+	client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	client.hears("HTTP/1.1 200")
+}
+
+// Looking whether a client left does not get in the way of its upload.
+func TestEarlyAnswerWhileTheClientIsWatched(t *testing.T) {
+	t.Parallel()
+	c := newCMS(t, func(_ *cms, conn net.Conn, r *bufio.Reader) {
+		_, _ = readHead(r)
+		<-time.After(2500 * time.Millisecond)
+		_, _ = io.WriteString(conn, "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+	})
+	h := newHouse(t, c.addr)
+	client := h.dial()
+	client.send("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+	began := time.Now()
+	client.hears("HTTP/1.1 413")
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("took %s", took)
+	}
+}
+
 func TestTunnel(t *testing.T) {
 	t.Parallel()
 	c := newCMS(t, tunnelCMS)
