@@ -155,6 +155,8 @@ type watchedConn struct {
 	serves   *watchedConn // the CMS's connection that is of no use without this client
 	gone     *watchedConn // the one for which the client was seen to be gone
 
+	tunnel atomic.Pointer[watchedConn] // the CMS's connection that ends with this one
+
 	// Of the server's goroutine, which writes through a buffer of its own.
 	mark   int64 // what was written before the last answer; -1 before the first
 	unsure bool  // something of an answer may wait in that buffer
@@ -245,6 +247,10 @@ func (c *watchedConn) SetReadDeadline(by time.Time) error {
 	return c.Conn.SetReadDeadline(by)
 }
 
+// SetDeadline is the server's when it lets go of a connection. Each write has a
+// deadline of its own.
+func (c *watchedConn) SetDeadline(by time.Time) error { return c.SetReadDeadline(by) }
+
 // isNear tells whether two deadlines may stand for each other.
 func (c *watchedConn) isNear(set, by time.Time) bool {
 	if set.IsZero() || by.IsZero() || c.among == nil {
@@ -257,6 +263,9 @@ func (c *watchedConn) isNear(set, by time.Time) bool {
 func (c *watchedConn) Close() error {
 	if c.among != nil {
 		c.among.forget(c)
+	}
+	if other := c.tunnel.Load(); other != nil {
+		_ = other.Close()
 	}
 	return c.Conn.Close()
 }

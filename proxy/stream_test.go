@@ -259,6 +259,52 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
+// A tunnel's connection to the CMS does not outlive the client's.
+func TestTunnelWithoutAClient(t *testing.T) {
+	t.Parallel()
+	asked, ended := make(chan bool, 1), make(chan error, 1)
+	flood := strings.Repeat("x", 32<<20)
+	c := newCMS(t, func(_ *cms, conn net.Conn, r *bufio.Reader) {
+		got, err := readHead(r)
+		if err != nil {
+			return
+		}
+		if got.field("Upgrade") == nil {
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+			return
+		}
+		asked <- true
+		<-time.After(100 * time.Millisecond)
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		if strings.Contains(got.line, "/flood") {
+			_, _ = io.WriteString(conn, flood)
+		}
+		_, err = r.ReadByte()
+		ended <- err
+	})
+	h := newHouse(t, c.addr, func(_ *house, c *Config) { c.StallTimeout = setting.Duration(2 * time.Second) })
+	const ask = "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	left := h.dial()
+	left.send("GET / HTTP/1.1\r\nHost: x\r\n" + ask)
+	next(t, asked)
+	_ = left.SetLinger(0)
+	left.Close()
+	if err := next(t, ended); err == nil {
+		t.Error("the CMS did not hear that the client left")
+	}
+	deaf := h.dial()
+	deaf.send("GET /flood HTTP/1.1\r\nHost: x\r\n" + ask)
+	next(t, asked)
+	if err := next(t, ended); err == nil {
+		t.Error("the CMS did not hear that the client does not read")
+	}
+	for _, closing := range []string{"HTTP/1.1\r\nConnection: close\r\n", "HTTP/1.0\r\n", "HTTP/1.0\r\nConnection: keep-alive\r\n"} {
+		if got := h.talk("GET / " + strings.Replace(closing, "\r\n", "\r\nHost: x\r\n", 1) + ask); statusOf(got) != 200 {
+			t.Errorf("%q: %q", closing, got)
+		}
+	}
+}
+
 func (c *client) hears(want string) {
 	c.Helper()
 	got := make([]byte, len(want))
