@@ -65,9 +65,9 @@ func run(ctx context.Context, args []string) error {
 	text := b.report()
 	fmt.Print(text)
 	if o.out == "" {
-		return nil
+		return b.failures
 	}
-	return os.WriteFile(o.out, []byte(text), 0o644)
+	return errors.Join(os.WriteFile(o.out, []byte(text), 0o644), b.failures)
 }
 
 func parse(args []string) (options, error) {
@@ -100,10 +100,11 @@ func parse(args []string) (options, error) {
 // bench is one run.
 type bench struct {
 	options
-	folder  string
-	machine string
-	origin  string                         // host:port
-	results map[string]map[string][]result // by leg and proxy, one a round
+	folder   string
+	machine  string
+	origin   string                         // host:port
+	results  map[string]map[string][]result // by leg and proxy, one a round
+	failures error                          // of other proxies
 }
 
 func (b *bench) run(ctx context.Context) error {
@@ -215,8 +216,14 @@ func (b *bench) round(ctx context.Context, round int, origin *process) error {
 		}
 		for j := range b.proxies {
 			name := b.proxies[(round+i+j)%len(b.proxies)]
-			if err := b.measure(ctx, l, name, running[name]); err != nil {
+			err := b.measure(ctx, l, name, running[name])
+			if err != nil && strings.HasPrefix(name, "cmstap") || ctx.Err() != nil {
 				return fmt.Errorf("%s: %s: %w", l.name, name, err)
+			}
+			if err != nil { // the others' errors are told in the end
+				fmt.Fprintf(os.Stderr, "%s: %s: %v\n", l.name, name, err)
+				b.note(l.name, name, result{})
+				b.failures = errors.Join(b.failures, fmt.Errorf("round %d: %s: %s had errors; that round does not count for it", round+1, l.name, name))
 			}
 		}
 		if l.origin {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -71,6 +72,9 @@ type spread struct{ median, low, high float64 }
 func (s spread) String() string { return fmt.Sprintf("%.2f (%.2f to %.2f)", s.median, s.low, s.high) }
 
 func spreadOf(values []float64) spread {
+	if len(values) == 0 {
+		return spread{math.NaN(), math.NaN(), math.NaN()}
+	}
 	slices.Sort(values)
 	middle := (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 	return spread{middle, values[0], values[len(values)-1]}
@@ -79,7 +83,9 @@ func spreadOf(values []float64) spread {
 func median(results []result, of func(result) float64) float64 {
 	var values []float64
 	for _, r := range results {
-		values = append(values, of(r))
+		if r.requests > 0 { // else it had errors
+			values = append(values, of(r))
+		}
 	}
 	return spreadOf(values).median
 }
@@ -88,7 +94,9 @@ func median(results []result, of func(result) float64) float64 {
 func (b *bench) ratio(leg, other string, of func(result) float64) spread {
 	var values []float64
 	for i, r := range b.results[leg]["cmstap"] {
-		values = append(values, of(r)/of(b.results[leg][other][i]))
+		if with := b.results[leg][other][i]; with.requests > 0 {
+			values = append(values, of(r)/of(with))
+		}
 	}
 	return spreadOf(values)
 }
