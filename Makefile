@@ -4,10 +4,10 @@ SEED ?= 1
 FUZZTIME ?= 60s
 SOAK ?= 10m
 
-.PHONY: help crash jobs controls model bulk refused memory cms fuzz bench
+.PHONY: help crash jobs controls model bulk refused memory cms conformance soak writers fuzz bench bench-proxy bench-delivery
 
 help: ## what there is
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
 
 crash: ## SIGKILL trials, without and with a recovery token: TRIALS=200 SEED=1
 	CMSTAP_CRASH_TRIALS=$(TRIALS) CMSTAP_CRASH_SEED=$(SEED) go test -count=1 -timeout 60m -run 'TestCrash(Resolved)?$$' -v .
@@ -51,3 +51,9 @@ fuzz: ## every fuzz target for FUZZTIME=60s
 
 bench: ## the benchmarks beside the code
 	go test -run xxx -bench . ./...
+
+bench-proxy: ## beside nginx and a net/http proxy; needs wrk and nginx: BENCH='-proxies cmstap,nginx,haproxy -rounds 5'
+	go run ./bench/proxy -out bench/proxy.md $(BENCH)
+
+bench-delivery: ## from the write to the receiver, a hanging webhook, backlogs: DELIVERY='-backlogs 1000,100000,1000000'
+	go run ./bench/delivery $(DELIVERY)

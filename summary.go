@@ -55,9 +55,9 @@ var hosted = []string{"contentful.com", "datocms.com", "contentstack.io", "conte
 // notSeen says what goes past cmstap.
 func notSeen(upstream setting.URL) string {
 	if hasDomain(upstream.Hostname(), hosted...) {
-		return "changes in the vendor's own web app; what schedules, releases and bulk actions do later; clients that call the CMS directly"
+		return "changes in the vendor's own web app; what schedules do later; clients that call the CMS directly"
 	}
-	return "clients that call the CMS directly; what schedules, releases and bulk actions do later; changes in the CMS's database"
+	return "clients that call the CMS directly; what schedules do later; changes in the CMS's database"
 }
 
 // either is yes or no, by a condition.

@@ -98,7 +98,7 @@ func (t *tap) Finish(x *event.Exchange) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
 	defer cancel()
-	err := t.Settle(ctx, x)
+	err := t.settle(ctx, x)
 	switch {
 	case err == nil:
 	case x.Intent.Unrecorded && x.Outcome != event.Done: // there is no event to lose
@@ -128,9 +128,27 @@ func (t *tap) Observe(x *event.Exchange) {
 	}
 }
 
-// Settle implements resolve.Tap: it stores how a write ended, without an event
-// or with what it made.
-func (t *tap) Settle(ctx context.Context, x *event.Exchange) (err error) {
+// Settle implements resolve.Tap. An end that is stored already, though Finish did
+// not wait to see it, is not stored again: what its events say of their entities
+// would make other events of it.
+func (t *tap) Settle(ctx context.Context, x *event.Exchange) error {
+	if (x.Outcome == event.Done || x.Outcome == event.Unknown) && !x.Intent.Unrecorded {
+		ended, err := t.outbox.Ended(ctx, x.Intent.ID)
+		if err != nil {
+			return err
+		}
+		if ended {
+			t.follow(x, t.rules.Job(x))
+			t.underWay.leave(x.Intent)
+			t.log.Info("stored", "method", x.Intent.Method, "path", x.Intent.Path, "request", x.Intent.ID)
+			return nil
+		}
+	}
+	return t.settle(ctx, x)
+}
+
+// settle stores how a write ended, without an event or with what it made.
+func (t *tap) settle(ctx context.Context, x *event.Exchange) (err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			t.log.Error("panic", "during", "storing how a write ended", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
@@ -175,10 +193,7 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.rules.Learn(x), job); err != nil {
 		return err
 	}
-	if job != nil {
-		t.log.Info("job", "job", job.Job.ID, "method", job.Method, "path", job.Path, "request", x.Intent.ID)
-		t.resolver.Add(&event.Exchange{Intent: job, Time: x.Time, Credentials: maps.Clone(x.Credentials)})
-	}
+	t.follow(x, job)
 	if !t.rules.Knows(x.Intent) {
 		t.gap(x.Intent, errors.New("the dialect does not know this write any more"),
 			"it was recorded under the dialect "+x.Intent.Dialect+"; no event is made of it")
@@ -187,6 +202,15 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 		t.report(&captured[i])
 	}
 	return nil
+}
+
+// follow has the job that a write became asked about, if it became one.
+func (t *tap) follow(x *event.Exchange, job *event.Intent) {
+	if job == nil {
+		return
+	}
+	t.log.Info("job", "job", job.Job.ID, "method", job.Method, "path", job.Path, "request", x.Intent.ID)
+	t.resolver.Add(&event.Exchange{Intent: job, Time: x.Time, Credentials: maps.Clone(x.Credentials)})
 }
 
 // keys are those of the entities that an exchange is about, and whether anybody

@@ -65,10 +65,15 @@ const (
 // an open job may come: all or nothing. Events that are stored already are skipped. When Commit returns nil
 // everything is durable and senders have been woken. A delivery for a webhook
 // that Open was never told of is an error.
-func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.Captured, learned []event.Link, job *event.Intent) error {
+func (o *Outbox) Commit(ctx context.Context, intentID string, captured []event.Captured, learned []event.Link, job *event.Intent) (err error) {
 	if err := o.knowsAll(captured); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // it may be on its way all the same: who asks next has to wait for it
+			o.forgetStates(captured)
+		}
+	}()
 	if err := o.forgetOld(ctx, learned); err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (o *Outbox) Maintain(now time.Time) error {
 		if err := o.view(func(txn *badger.Txn) error { return o.stale(txn, now, &stale) }); err != nil {
 			return err
 		}
-		if err := o.deleteStale(stale.keys); err != nil {
+		if err := o.deleteStale(&stale); err != nil {
 			return err
 		}
 		more = stale.full()
@@ -44,12 +44,13 @@ func (o *Outbox) Maintain(now time.Time) error {
 	return o.shrink()
 }
 
-// deleteStale deletes keys in steps that leave room for commits in between.
-func (o *Outbox) deleteStale(keys [][]byte) error {
-	for some := range slices.Chunk(keys, 500) {
+// deleteStale deletes what was collected, in steps that leave room for commits in
+// between. What these say of an entity stays.
+func (o *Outbox) deleteStale(c *collector) error {
+	for some := range slices.Chunk(c.keys, 500) {
 		err := o.submit(context.Background(), func(b *batch) {
 			b.set(metaKey("seq"), be.AppendUint64(nil, o.seq)) // numbers are never given twice
-			b.forget(some)
+			b.forget(b.outlived(some, c.newest))
 		})
 		if err != nil {
 			return err
@@ -66,6 +67,7 @@ type collector struct {
 	keys   [][]byte
 	bytes  int64
 	enough int64
+	newest uint64 // the number of the last event that is collected
 }
 
 func (c *collector) add(item *badger.Item) {
@@ -141,6 +143,7 @@ func (c *collector) addEvent(txn *badger.Txn, item *badger.Item, stored *eventRe
 		})
 	}
 	c.addState(txn, stored)
+	c.newest = max(c.newest, stored.Seq)
 	c.keys = append(c.keys, idKey(stored.ID))
 	c.add(item)
 }

@@ -469,6 +469,16 @@ func (o *Outbox) Drop(ctx context.Context, intentID string) error {
 	return o.submit(ctx, func(b *batch) { b.endIntent(intentID) })
 }
 
+// Ended tells whether the end of an intent that was begun is stored: that of a
+// commit or drop which nobody waited for is, too, if it will be.
+func (o *Outbox) Ended(ctx context.Context, intentID string) (ended bool, err error) {
+	err = o.submit(ctx, func(b *batch) {
+		_, open := b.get(intentKey(intentID))
+		ended = !open
+	})
+	return ended, err
+}
+
 // openIntent stores an intent, once.
 func (b *batch) openIntent(intent *event.Intent) {
 	if _, found := b.get(intentKey(intent.ID)); !found {

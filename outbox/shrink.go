@@ -41,7 +41,7 @@ func (o *Outbox) shrink() error {
 	if err != nil {
 		return err
 	}
-	if err := o.deleteStale(history.keys); err != nil || len(victims) == 0 {
+	if err := o.deleteStale(&history); err != nil || len(victims) == 0 {
 		return err
 	}
 	o.log.Error("full", "webhook", q.name, "deliveries", len(victims),

@@ -3,6 +3,7 @@ package outbox
 import (
 	"container/list"
 	"context"
+	"slices"
 	"sync"
 
 	"cmstap/event"
@@ -70,11 +71,11 @@ func (o *Outbox) Recall(ctx context.Context, keys []string, content bool) (map[s
 	if len(missing) == 0 {
 		return found, nil
 	}
-	read := make([]known, len(missing))
+	var read []known
 	err := o.submit(ctx, func(b *batch) {
-		for i, key := range missing {
-			read[i] = b.known(key, content)
-			b.keep(read[i])
+		read = b.knownAll(missing, content)
+		for _, k := range read {
+			b.keep(k)
 		}
 	})
 	if err != nil {
@@ -100,13 +101,29 @@ func (b *batch) stateOf(entityKey string) (last state) {
 // known reads a state, with its payload if content is set.
 func (b *batch) known(entityKey string, content bool) known {
 	k := known{key: entityKey, state: b.stateOf(entityKey), read: content}
-	if content && k.Shown != "" {
-		var found bool
-		if k.payload, found = b.get(pieceKey(k.Shown, 0)); !found { // its event is past its retention
-			k.Shown, k.Known = "", k.Gone
-		}
+	if k.Shown == "" {
+		return k
+	}
+	var found bool
+	if content {
+		k.payload, found = b.get(pieceKey(k.Shown, 0))
+	} else {
+		_, found = b.get(idKey(k.Shown))
+	}
+	if !found { // its event is past its retention
+		k.Shown, k.Known = "", k.Gone
 	}
 	return k
+}
+
+// knownAll reads states, and payloads until those have maxRecall bytes.
+func (b *batch) knownAll(keys []string, content bool) []known {
+	found, bytes := make([]known, len(keys)), 0
+	for i, key := range keys {
+		found[i] = b.known(key, content && bytes < maxRecall)
+		bytes += len(found[i].payload)
+	}
+	return found
 }
 
 // keep has a state in memory once the batch is stored.
@@ -117,14 +134,22 @@ func (b *batch) keep(k known) {
 	b.after = append(b.after, func() { b.o.states.put(k) })
 }
 
-// remember keeps what an event says of its entity. What is unconfirmed, only
-// accepted or late says nothing.
+// remember keeps what an event says of its entity. What is only accepted or late
+// says nothing; what is unconfirmed, that nobody knows what the entity is now.
 func (b *batch) remember(r *record, seq uint64) {
 	e, key := &r.Event, r.Event.Key()
-	if !e.Confirmed || e.Accepted || e.Late || e.Entity.ID == "" || len(key) > maxStateKey {
+	if e.Accepted || e.Late || e.Entity.ID == "" || len(key) > maxStateKey {
 		return
 	}
 	k := known{key: key, state: b.stateOf(key)}
+	if !e.Confirmed {
+		if k.Known && (e.Gone || e.Shows != event.ShowsSame) {
+			k.Seq, k.Shown, k.Gone, k.Known = seq, "", false, false
+			b.set(stateKey(key), encode(k.state))
+			b.keep(k)
+		}
+		return
+	}
 	k.Seq = seq
 	if e.Entity.ContentType != "" {
 		k.ContentType = e.Entity.ContentType
@@ -151,10 +176,26 @@ func (b *batch) remember(r *record, seq uint64) {
 	b.keep(k)
 }
 
+// outlived drops from keys those of states that a later event made than seq.
+func (b *batch) outlived(keys [][]byte, seq uint64) [][]byte {
+	return slices.DeleteFunc(slices.Clone(keys), func(key []byte) bool {
+		return key[0] == tagState && b.stateOf(string(key[1:])).Seq > seq
+	})
+}
+
 // forget deletes keys, among which may be those of states.
 func (b *batch) forget(keys [][]byte) {
 	b.deleteAll(keys)
 	b.after = append(b.after, func() { b.o.states.forget(keys) })
+}
+
+// forgetStates drops the states of events from memory.
+func (o *Outbox) forgetStates(captured []event.Captured) {
+	keys := make([][]byte, len(captured))
+	for i := range captured {
+		keys[i] = stateKey(captured[i].Event.Key())
+	}
+	o.states.forget(keys)
 }
 
 // addState collects the state that goes with an event.

@@ -1,14 +1,20 @@
 package outbox
 
 import (
+	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"cmstap/event"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -149,5 +155,151 @@ func TestStatesAreBounded(t *testing.T) {
 	s.put(known{key: "2999"}) // read by a Begin, which does not read the payload
 	if k, _ := s.get("2999"); !k.read || len(k.payload) != 10_000 {
 		t.Error("the payload was forgotten")
+	}
+}
+
+// TestWriterLeaves: what a commit that nobody waits for any more says of an
+// entity is not missed by who asks next.
+func TestWriterLeaves(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	old := shown("x", 1, 1, `{"n":1}`)
+	s.commit("i", old)
+	var running sync.WaitGroup
+	held, release := make(chan struct{}), make([]chan struct{}, 2)
+	for i := range release {
+		release[i] = make(chan struct{})
+	}
+	hold := func(i int) {
+		running.Go(func() {
+			_ = s.submit(t.Context(), func(*batch) { held <- struct{}{}; <-release[i] })
+		})
+	}
+	hold(0)
+	<-held
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error)
+	running.Go(func() {
+		left <- s.Commit(ctx, "i", wanted([]event.Event{shown("x", 2, 2, `{"n":2}`)}, "a"), nil, nil)
+	})
+	for len(s.writes) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	hold(1)
+	for len(s.writes) < 2 {
+		time.Sleep(time.Millisecond)
+	}
+	close(release[0])
+	<-held // the commit is on its way
+	leave()
+	if err := <-left; err == nil {
+		t.Fatal("it did not leave")
+	}
+	running.Go(func() { time.Sleep(50 * time.Millisecond); close(release[1]) })
+	found, err := s.Recall(t.Context(), []string{old.Key()}, true)
+	if got := found[old.Key()]; err != nil || got.Version != 2 || string(got.Payload) != `{"n":2}` {
+		t.Errorf("version %d, %s, %v", got.Version, got.Payload, err)
+	}
+	running.Wait()
+}
+
+// TestStateInDoubt: after an event that nobody saw confirmed it is not known what
+// the entity is, nor that it is gone. An unpublish, done or not, leaves it as it
+// was, and what was only accepted says nothing.
+func TestStateInDoubt(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	n := 0
+	commit := func(change func(*event.Event)) event.State {
+		n++
+		e := shown("x", n, 3, `{}`)
+		change(&e)
+		s.commit("i", e)
+		return s.recall(e)
+	}
+	there, gone := func(*event.Event) {}, func(e *event.Event) { e.Gone = true }
+	for _, c := range []struct {
+		was, then func(*event.Event)
+		known     bool
+	}{
+		{there, func(e *event.Event) { e.Confirmed = false }, false},
+		{there, func(e *event.Event) { e.Confirmed, e.Shows = false, event.ShowsNothing }, false},
+		{there, func(e *event.Event) { e.Confirmed, e.Gone = false, true }, false},
+		{gone, func(e *event.Event) { e.Confirmed = false }, false},
+		{there, func(e *event.Event) { e.Confirmed, e.Shows = false, event.ShowsSame }, true},
+		{there, func(e *event.Event) { e.Accepted = true }, true},
+	} {
+		was := commit(c.was)
+		is := commit(c.then)
+		if !was.Known || is.Known != c.known || is.Known != (is.Payload != nil) || is.Gone || is.Version != was.Version || (is.Seq > was.Seq) == c.known {
+			t.Errorf("%d: %+v, then %+v", n, was, is)
+		}
+	}
+}
+
+// TestBeginAfterRetention: a write is told that it is not known any more what its
+// entity was, so that it is read.
+func TestBeginAfterRetention(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	first := shown("x", 1, 1, `{"n":1}`)
+	s.commit("i", first)
+	s.clock.advance(5 * day)
+	later := shown("x", 2, 2, `{}`)
+	later.Time, later.Shows = s.clock.now(), event.ShowsSame
+	s.commit("i", later)
+	s.drain("a")
+	begin := func(id string) event.Last {
+		intent := &event.Intent{ID: id, Time: start, Method: "PUT", Path: "/e", Entity: first.Key()}
+		s.must(s.Begin(t.Context(), intent))
+		return intent.Last
+	}
+	if last := begin("1"); !last.Known {
+		t.Errorf("%+v", last)
+	}
+	s.must(s.Maintain(start.Add(8 * day)))
+	for _, id := range []string{"2", "3"} {
+		if last := begin(id); last.Known || last.Version != 2 {
+			t.Errorf("%s: %+v", id, last)
+		}
+		s.reopen()
+	}
+}
+
+// TestStateWhileItsEventGoes: a state that is written while its old event is
+// being deleted stays.
+func TestStateWhileItsEventGoes(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	s.commit("i", shown("x", 1, 1, `{"n":1}`))
+	s.drain("a")
+	stale := collector{enough: math.MaxInt64}
+	s.must(s.view(func(txn *badger.Txn) error { return s.stale(txn, start.Add(8*day), &stale) }))
+	x := shown("x", 2, 2, `{"n":2}`)
+	s.commit("i", x)
+	s.must(s.deleteStale(&stale))
+	if got := s.recall(x); got.Version != 2 || string(got.Payload) != `{"n":2}` {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestRecallIsBounded: of many entities only so much is read.
+func TestRecallIsBounded(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	var keys []string
+	for n := range 200 {
+		e := shown(fmt.Sprint(n), n, 1, `"`+hex.EncodeToString([]byte(random(uint64(n), 100_000)))+`"`)
+		s.commit("i", e)
+		keys = append(keys, e.Key())
+	}
+	bytes := 0
+	for _, k := range s.newBatch().knownAll(keys, true) {
+		if bytes += len(k.payload); !k.Known {
+			t.Errorf("%s is not known", k.key)
+		}
+	}
+	if bytes < maxRecall || bytes > maxRecall+pieceSize {
+		t.Errorf("%d bytes are read", bytes)
 	}
 }

@@ -155,6 +155,8 @@ type watchedConn struct {
 	serves   *watchedConn // the CMS's connection that is of no use without this client
 	gone     *watchedConn // the one for which the client was seen to be gone
 
+	tunnel atomic.Pointer[watchedConn] // the CMS's connection that ends with this one
+
 	// Of the server's goroutine, which writes through a buffer of its own.
 	mark   int64 // what was written before the last answer; -1 before the first
 	unsure bool  // something of an answer may wait in that buffer
@@ -245,6 +247,10 @@ func (c *watchedConn) SetReadDeadline(by time.Time) error {
 	return c.Conn.SetReadDeadline(by)
 }
 
+// SetDeadline is the server's when it lets go of a connection. Each write has a
+// deadline of its own.
+func (c *watchedConn) SetDeadline(by time.Time) error { return c.SetReadDeadline(by) }
+
 // isNear tells whether two deadlines may stand for each other.
 func (c *watchedConn) isNear(set, by time.Time) bool {
 	if set.IsZero() || by.IsZero() || c.among == nil {
@@ -257,6 +263,9 @@ func (c *watchedConn) isNear(set, by time.Time) bool {
 func (c *watchedConn) Close() error {
 	if c.among != nil {
 		c.among.forget(c)
+	}
+	if other := c.tunnel.Load(); other != nil {
+		_ = other.Close()
 	}
 	return c.Conn.Close()
 }
@@ -327,52 +336,57 @@ func (c *watchedConn) isAlive() bool {
 	if c.ending.Load() {
 		return false
 	}
-	_, _, err := c.glance.at(c.Conn)
+	_, err := c.glance.at(c.Conn)
 	return errors.Is(err, syscall.EAGAIN) || errors.Is(err, errors.ErrUnsupported)
 }
 
 // isGone tells whether the peer ended the connection: nothing comes any more, or
 // with TLS, the word that nothing will.
 func (c *watchedConn) isGone() bool {
-	const alert = 21 // RFC 8446 section 5.1
-	first, n, err := c.glance.at(c.Conn)
-	_, secured := c.Conn.(*tls.Conn)
-	return err == nil && (n == 0 || secured && first == alert) || err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, errors.ErrUnsupported)
+	n, err := c.glance.at(c.Conn)
+	return err == nil && (n == 0 || c.glance.ended) || err != nil && !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, errors.ErrUnsupported)
 }
 
-// glance looks at the first byte that waits to be read. It is kept with its
+// glance looks at the first bytes that wait to be read. It is kept with its
 // connection, since it is needed for each request.
 type glance struct {
 	raw   syscall.RawConn
-	look  func(fd uintptr) bool
-	first [1]byte
+	look  func(fd uintptr)
+	first [maxAlert + 1]byte
 	n     int
 	err   error
+	ended bool // with TLS: only the word that nothing comes any more waits to be read
 }
 
-// at returns the first byte. Without one, n is 0 at the end of the stream, and
-// else the error is EAGAIN. It is not for two at a time.
-func (g *glance) at(conn net.Conn) (first byte, n int, err error) {
+// maxAlert is more than the word takes by which TLS ends, however it is encrypted.
+const maxAlert = 128
+
+// at returns how many bytes wait, of the few that are looked at. That is 0 at the
+// end of the stream; if nothing has come yet, the error is EAGAIN. It is not for
+// two at a time.
+func (g *glance) at(conn net.Conn) (n int, err error) {
 	if g.raw == nil {
-		if secured, ok := conn.(*tls.Conn); ok {
+		secured, isSecured := conn.(*tls.Conn)
+		if isSecured {
 			conn = secured.NetConn()
 		}
 		socket, ok := conn.(syscall.Conn)
 		if !ok {
-			return 0, 0, errors.ErrUnsupported
+			return 0, errors.ErrUnsupported
 		}
 		if g.raw, err = socket.SyscallConn(); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
-		g.look = func(fd uintptr) bool {
+		g.look = func(fd uintptr) {
 			g.n, _, g.err = syscall.Recvfrom(int(fd), g.first[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-			return true
+			g.ended = isSecured && g.err == nil && g.n > 0 && g.n <= maxAlert && endsWith(int(fd), g.first[:g.n])
 		}
 	}
-	if err = g.raw.Read(g.look); err == nil {
+	// Read would wait for a read that is under way, and fail after its deadline.
+	if err = g.raw.Control(g.look); err == nil {
 		err = g.err
 	}
-	return g.first[0], g.n, err
+	return g.n, err
 }
 
 // unblock makes reads and writes that wait return at once.

@@ -275,7 +275,7 @@ func TestHangingAnswerBody(t *testing.T) {
 func TestHangingClient(t *testing.T) {
 	t.Parallel()
 	c := newCMS(t, answering("HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n"+strings.Repeat("x", 50_000_000)))
-	h := newHouse(t, c.addr, func(_ *house, c *Config) { c.StallTimeout = setting.Duration(100 * time.Millisecond) })
+	h := newHouse(t, c.addr, func(_ *house, c *Config) { c.StallTimeout = setting.Duration(500 * time.Millisecond) })
 	client := h.dial()
 	client.send(request("PUT"))
 	if x := h.outcome(); x.Outcome != event.Done || x.Answer.Err == "" {

@@ -265,7 +265,7 @@ func (p *Proxy) newServer() *fasthttp.Server {
 		NoDefaultServerHeader: true, NoDefaultDate: true, NoDefaultContentType: true,
 		DisableHeaderNamesNormalizing: true,
 		StreamRequestBody:             true, DisablePreParseMultipartForm: true,
-		ReadBufferSize: int(p.config.MaxHeader), WriteBufferSize: 16 << 10,
+		ReadBufferSize: int(p.config.MaxHeader), WriteBufferSize: 64 << 10,
 		ReadTimeout:    p.config.HeaderTimeout.Std(), // the header; the body has a rolling deadline
 		HeaderReceived: p.headerReceived,
 		IdleTimeout:    p.config.IdleTimeout.Std(), CloseOnShutdown: true, Concurrency: p.config.MaxConnections,
@@ -289,7 +289,7 @@ func (p *Proxy) newPool() *fasthttp.HostClient {
 		Addr:     upstreamAddress(p.config),
 		MaxConns: p.config.UpstreamConnections, MaxConnWaitTimeout: p.config.WaitTimeout.Std(),
 		MaxIdleConnDuration: 4 * time.Second, ConnPoolStrategy: fasthttp.LIFO,
-		ReadBufferSize: max(int(p.config.MaxHeader), 16<<10), WriteBufferSize: 16 << 10,
+		ReadBufferSize: max(int(p.config.MaxHeader), 16<<10), WriteBufferSize: 64 << 10,
 		Dial: func(string) (net.Conn, error) {
 			conn, err := dialUpstream(p.config)
 			if err != nil {

@@ -180,6 +180,39 @@ func tunnelCMS(_ *cms, conn net.Conn, r *bufio.Reader) {
 
 // A WebSocket is a tunnel: what was sent along arrives, both ways, each side may
 // end it, and a stop does.
+// A client that waits has not left, whatever became of the deadline by which its
+// request had to be there.
+func TestSlowAnswerAfterTheHeaderTimeout(t *testing.T) {
+	t.Parallel()
+	c := newCMS(t, func(c *cms, conn net.Conn, r *bufio.Reader) {
+		_, _ = c.read(r)
+		<-time.After(3500 * time.Millisecond)
+		_, _ = io.WriteString(conn, okAnswer)
+	})
+	h := newHouse(t, c.addr, func(_ *house, c *Config) { c.HeaderTimeout = setting.Duration(300 * time.Millisecond) })
+	client := h.dial()
+	client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	client.hears("HTTP/1.1 200")
+}
+
+// Looking whether a client left does not get in the way of its upload.
+func TestEarlyAnswerWhileTheClientIsWatched(t *testing.T) {
+	t.Parallel()
+	c := newCMS(t, func(_ *cms, conn net.Conn, r *bufio.Reader) {
+		_, _ = readHead(r)
+		<-time.After(2500 * time.Millisecond)
+		_, _ = io.WriteString(conn, "HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+	})
+	h := newHouse(t, c.addr)
+	client := h.dial()
+	client.send("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+	began := time.Now()
+	client.hears("HTTP/1.1 413")
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("took %s", took)
+	}
+}
+
 func TestTunnel(t *testing.T) {
 	t.Parallel()
 	c := newCMS(t, tunnelCMS)
@@ -223,6 +256,52 @@ func TestTunnel(t *testing.T) {
 	}
 	if rest := stays.rest(); rest != "" {
 		t.Errorf("%q", rest)
+	}
+}
+
+// A tunnel's connection to the CMS does not outlive the client's.
+func TestTunnelWithoutAClient(t *testing.T) {
+	t.Parallel()
+	asked, ended := make(chan bool, 1), make(chan error, 1)
+	flood := strings.Repeat("x", 32<<20)
+	c := newCMS(t, func(_ *cms, conn net.Conn, r *bufio.Reader) {
+		got, err := readHead(r)
+		if err != nil {
+			return
+		}
+		if got.field("Upgrade") == nil {
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+			return
+		}
+		asked <- true
+		<-time.After(100 * time.Millisecond)
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		if strings.Contains(got.line, "/flood") {
+			_, _ = io.WriteString(conn, flood)
+		}
+		_, err = r.ReadByte()
+		ended <- err
+	})
+	h := newHouse(t, c.addr, func(_ *house, c *Config) { c.StallTimeout = setting.Duration(2 * time.Second) })
+	const ask = "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+	left := h.dial()
+	left.send("GET / HTTP/1.1\r\nHost: x\r\n" + ask)
+	next(t, asked)
+	_ = left.SetLinger(0)
+	left.Close()
+	if err := next(t, ended); err == nil {
+		t.Error("the CMS did not hear that the client left")
+	}
+	deaf := h.dial()
+	deaf.send("GET /flood HTTP/1.1\r\nHost: x\r\n" + ask)
+	next(t, asked)
+	if err := next(t, ended); err == nil {
+		t.Error("the CMS did not hear that the client does not read")
+	}
+	for _, closing := range []string{"HTTP/1.1\r\nConnection: close\r\n", "HTTP/1.0\r\n", "HTTP/1.0\r\nConnection: keep-alive\r\n"} {
+		if got := h.talk("GET / " + strings.Replace(closing, "\r\n", "\r\nHost: x\r\n", 1) + ask); statusOf(got) != 200 {
+			t.Errorf("%q: %q", closing, got)
+		}
 	}
 }
 

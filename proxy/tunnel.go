@@ -13,9 +13,10 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// isUpgrade tells whether a client asks for a WebSocket (RFC 6455 section 4.1).
+// isUpgrade tells whether a client asks for a WebSocket (RFC 6455 section 4.1), on
+// a connection that can become one.
 func isUpgrade(h *fasthttp.RequestHeader, named []string) bool {
-	return text(h.Method()) == fasthttp.MethodGet && isAny("upgrade", named...) &&
+	return h.IsHTTP11() && !h.ConnectionClose() && text(h.Method()) == fasthttp.MethodGet && isAny("upgrade", named...) &&
 		isAny("websocket", tokens((&requestHeaders{header: h}).Get("Upgrade"))...)
 }
 
@@ -52,6 +53,8 @@ func (p *Proxy) tunnel(ctx *fasthttp.RequestCtx, t *trip) {
 	ctx.Response.Header.Add("Connection", "Upgrade")
 	ctx.Response.Header.Add("Upgrade", "websocket")
 	client := ctx.Conn().(*watchedConn)
+	// The server does not come to the tunnel if the client is gone.
+	client.tunnel.Store(conn)
 	ctx.Hijack(func(hijacked net.Conn) { // which has what the client sent along
 		p.tunnels.Add(1)
 		defer p.tunnels.Add(-1)

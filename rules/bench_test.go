@@ -45,6 +45,15 @@ func BenchmarkClassifyPass(b *testing.B) {
 	}
 }
 
+func BenchmarkClassifyRead(b *testing.B) {
+	r := rules.New(contentful(b), nil)
+	head := event.Head{Method: "GET", Path: "/spaces/s/environments/master/entries/x", Headers: headers{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		r.Classify(head, nil)
+	}
+}
+
 func BenchmarkClassifyWrite(b *testing.B) {
 	r := rules.New(contentful(b), nil)
 	head := event.Head{Method: "PUT", Path: "/spaces/s/environments/master/entries/x", Headers: headers{}}

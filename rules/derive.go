@@ -208,7 +208,12 @@ func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
 	}
 	related := d.relatedKey(&e, v)
 	if d.onlyKeys {
-		d.keys = append(d.keys, e.Key(), related)
+		if e.Entity.ID != "" { // else nothing is kept of it
+			d.keys = append(d.keys, e.Key())
+		}
+		if related != "" {
+			d.keys = append(d.keys, related)
+		}
 		return
 	}
 	d.recall(&e, v)
@@ -359,6 +364,9 @@ func (d *derivation) fillPayload(e *event.Event, v *expression.Scope, item any) 
 	if !ok { // a payload that is nothing but an expression without a value
 		gaps.now = cmp.Or(gaps.now, "the payload has no value")
 		payload, _ = identity.fillOrNot(v, &gaps)
+		if e.Shows == event.ShowsAll {
+			e.Shows = event.ShowsNothing
+		}
 	}
 	e.Payload, e.Partial, e.Gaps = payload, gaps.now, gaps.before
 	d.bytes += len(payload)

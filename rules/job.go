@@ -152,8 +152,9 @@ func (d *Dialect) polls(method, path string) bool {
 	if method != "GET" {
 		return false
 	}
+	segments := countSegments(path)
 	for _, job := range d.jobs {
-		if job.poll.matches(path) {
+		if job.poll.mayMatch(segments) && job.poll.matches(path) {
 			return true
 		}
 	}

@@ -60,8 +60,9 @@ func compileLink(check place, c linkConfig) linkConfig {
 // covers returns what a request is whose answer tells of links, nil if it does
 // not.
 func (c *linkConfig) covers(name, path string) *method {
+	segments := countSegments(path)
 	for i := range c.on {
-		if m := &c.on[i]; m.name == name && m.path.matches(path) {
+		if m := &c.on[i]; m.name == name && m.path.mayMatch(segments) && m.path.matches(path) {
 			return m
 		}
 	}

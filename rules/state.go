@@ -100,17 +100,34 @@ func (d *derivation) recall(e *event.Event, v *expression.Scope) {
 	switch {
 	case state.Newer(e.Entity.Version, since):
 		e.Late, e.BeforeUnseen = true, "a newer version of it was seen before"
+	case state.Gone && !e.Gone && key == d.x.Intent.Entity && state.Seq != since.Seq:
+		e.BeforeUnseen = "it was deleted while this write was under way"
+		return // nobody knows which of them was first
 	case state.Gone:
 		e.Before, e.BeforeUnseen = none, ""
 		return // its id may be another entity's now
 	case state.Payload != nil:
 		e.Before, e.BeforeUnseen = state.Payload, ""
-	case d.x.Before != nil && key == d.x.Intent.Entity && state.Seq == since.Seq:
+	case d.x.Before != nil && state.Seq == since.Seq && d.isOfIntent(e, v):
 		d.lookedUp(e, v)
 	}
 	if e.Entity.ContentType == "" {
 		e.Entity.ContentType = state.ContentType
 	}
+}
+
+// isOfIntent tells whether an event is about the entity of the intent, of whose
+// type the answer may have another name than the path.
+func (d *derivation) isOfIntent(e *event.Event, v *expression.Scope) bool {
+	if e.Key() == d.x.Intent.Entity {
+		return true
+	}
+	if _, constant := d.route.typ.constant(); constant || d.route.each != nil {
+		return false
+	}
+	head := *e
+	head.Entity.Type = d.route.typ.known(v.With(map[string]any{"status": 0, "response": expression.Document{Why: "no answer was seen"}}))
+	return head.Key() == d.x.Intent.Entity
 }
 
 // relatedKey is the key of the entity that an event's is related to, "" if there

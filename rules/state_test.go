@@ -2,6 +2,7 @@ package rules_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -95,6 +96,11 @@ func (m *memory) derive(x *event.Exchange) []event.Event {
 		}
 		m.seq++
 		s := m.states[e.Key()]
+		if !e.Confirmed {
+			s.Seq, s.Payload, s.Gone, s.Known = m.seq, nil, false, false
+			m.states[e.Key()] = s
+			continue
+		}
 		s.Seq, s.Version, s.ContentType, s.Gone = m.seq, e.Entity.Version, e.Entity.ContentType, e.Gone
 		switch {
 		case e.Shows == event.ShowsAll:
@@ -137,6 +143,20 @@ event: { id: "${path.id}" }
 		plan := r.Classify(event.Head{Method: "PUT", Path: "/", Query: query, Headers: headers{}}, nil)
 		if got := r.Lookup(plan.Intent); got != want {
 			t.Errorf("%s: %s is read, want %s", query, got, want)
+		}
+	}
+}
+
+// TestRecall: writes to different entities have no key in common, so that none
+// waits for another one's commit.
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, stateDialect)
+	x := m.begin("POST", "/posts")
+	for answer, want := range map[string]string{`{"post":{"id":"a"}}`: event.Key("", "", "Post", "a", ""), `{}`: ""} {
+		x.Outcome, x.Status, x.Answer = event.Done, 200, event.Copy{Bytes: []byte(answer)}
+		if keys, _ := m.r.Recall(x, nil); strings.Join(keys, "|") != want || len(keys) > 1 || slices.Contains(keys, "") {
+			t.Errorf("%s: %q", answer, keys)
 		}
 	}
 }
@@ -210,6 +230,28 @@ func TestLate(t *testing.T) {
 	// Somebody put an older one back, or the CMS's clock was set.
 	is([]event.Event{m.write("PUT", "/posts/a", post("draft", "03"))}, "unpublish false")
 	is([]event.Event{m.write("PUT", "/posts/a", post("draft", "03"))}, "update false")
+}
+
+// TestDeletedMeanwhile: of an answer that a delete overtook nobody knows whether it
+// is that of a change before it, or of one that made the entity again. Two deletes
+// are one.
+func TestDeletedMeanwhile(t *testing.T) {
+	t.Parallel()
+	m := newMemory(t, stateDialect)
+	const live = `{"post":{"id":"a","state":"live","kind":"news"}}`
+	m.write("PUT", "/posts/a", live)
+	put, first, second := m.begin("PUT", "/posts/a"), m.begin("DELETE", "/posts/a"), m.begin("DELETE", "/posts/a")
+	m.end(first, `{}`)
+	if e := m.end(second, `{}`)[0]; string(e.Before) != "null" {
+		t.Errorf("%s %s", e.Before, e.BeforeUnseen)
+	}
+	if e := m.end(put, live)[0]; e.Action != "update" || e.BeforeUnseen == "" {
+		t.Errorf("%s, before %s", e.Action, e.Before)
+	}
+	m.write("DELETE", "/posts/a", `{}`)
+	if e := m.write("PUT", "/posts/a", live); e.Action != "publish" || string(e.Before) != "null" {
+		t.Errorf("%s, before %s", e.Action, e.Before)
+	}
 }
 
 // TestLookup: an entity is read before a write only if something depends on what
@@ -329,4 +371,26 @@ func TestChanges(t *testing.T) {
 		fmt.Fprintf(&many, `"k%d":%d,`, n, n)
 	}
 	check(a, `{"post":{`+strings.TrimSuffix(many.String(), ",")+`}}`, `changed("post.k5")`, false)
+}
+
+// TestShowsAll: only what a payload says of its entity counts as what it is.
+func TestShowsAll(t *testing.T) {
+	t.Parallel()
+	const dialect = `
+name: test
+resources: [{ type: Post, paths: /posts, routes: post }]
+routes:
+  post:
+    - { on: "PUT /{id}", action: save, payload: inner }
+event: { id: "${path.id}" }
+payloads:
+  identity: { id: "${entity.id}" }
+  inner: ${response.post}
+`
+	m := newMemory(t, dialect)
+	for answer, want := range map[string]event.Shows{`{"post":{"n":1}}`: event.ShowsAll, `{"queued":true}`: event.ShowsNothing} {
+		if e := m.write("PUT", "/posts/a", answer); e.Shows != want {
+			t.Errorf("%s: %s shows %d", answer, e.Payload, e.Shows)
+		}
+	}
 }

@@ -162,6 +162,29 @@ func differences(path string, want, got any) (paths []string) {
 	return paths
 }
 
+// TestStrapiAllLocales: a delete in all locales is told each time, and no entry
+// is read for it: there is none in the locale *.
+func TestStrapiAllLocales(t *testing.T) {
+	t.Parallel()
+	p := newReplay(t, "strapi")
+	for _, path := range []string{
+		"/api/articles/d", "/api/homepage", "/content-manager/collection-types/api::article.article/d", "/content-manager/single-types/api::homepage.homepage",
+	} {
+		intent := p.r.Classify(event.Head{Method: "DELETE", Path: path, Query: "locale=*", Headers: headers{}}, nil).Intent
+		if read := p.r.Lookup(intent); read != "" {
+			t.Errorf("%s is read", read)
+		}
+		var x recorded
+		x.Request.Method, x.Request.Path, x.Response.Status = "DELETE", path+"?locale=*", 204
+		for range 2 { // it may have been made again in one of them
+			events := p.see(&x)
+			if got := fmt.Sprint(short(events)); got != "[entry.delete d *]" && got != "[entry.delete homepage *]" || !strings.Contains(string(events[0].Payload), `"documentId":`) {
+				t.Errorf("%s: %s", path, got)
+			}
+		}
+	}
+}
+
 // TestStrapiRoutes: what is not in the recording.
 func TestStrapiRoutes(t *testing.T) {
 	t.Parallel()

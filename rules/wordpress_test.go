@@ -74,6 +74,25 @@ func TestWordPressTraffic(t *testing.T) {
 	})
 }
 
+// TestWordPressLookups: what was read before counts also where the path calls the
+// type by another name than the answer; but not once another write was stored.
+func TestWordPressLookups(t *testing.T) {
+	t.Parallel()
+	p := newReplay(t, "wordpress")
+	unpublish := func() string {
+		head := event.Head{Method: "POST", Path: "/wp-json/wp/v2/books/7", Headers: headers{}}
+		x := &event.Exchange{Intent: p.r.Identify(head, event.Copy{Bytes: []byte(`{"status":"draft"}`)}, nil).Intent}
+		x.Before = &event.Finding{Status: 200, Entity: event.Copy{Bytes: []byte(`{"id":7,"type":"book","status":"publish"}`)}}
+		return fmt.Sprint(short(p.end(x, `{"id":7,"type":"book","status":"draft"}`)))
+	}
+	if got := unpublish(); got != "[book.unpublish 7]" {
+		t.Error(got)
+	}
+	if got := unpublish(); got != "[book.update 7]" {
+		t.Error(got)
+	}
+}
+
 // TestWordPressRoutes: what is not in the recording.
 func TestWordPressRoutes(t *testing.T) {
 	t.Parallel()
@@ -105,6 +124,9 @@ func TestWordPressRoutes(t *testing.T) {
 	check("DELETE "+api+"/posts/4?_fields=id", ``, 200, `{"id":4}`, "post.trash 4")
 	check("DELETE "+api+"/posts/4?force=1", ``, 0, ``, "post.delete 4 ?")
 	check("DELETE "+api+"/posts/4", `{"force":true}`, 200, `{"deleted":true,"previous":{"id":4}}`, "post.delete 4")
+	check("DELETE "+api+"/posts/4?force=True", ``, 200, `{"deleted":true,"previous":{"id":4}}`, "post.delete 4")
+	check("DELETE "+api+"/posts/4", `{"force":1}`, 200, `{"deleted":true,"previous":{"id":4}}`, "post.delete 4")
+	check("DELETE "+api+"/posts/4?force=false", ``, 200, `{"id":4,"type":"post","status":"trash"}`, "post.trash 4")
 	// The method that is meant
 	check("GET "+api+"/posts/4?_method=delete&force=true", ``, 200, `{"deleted":true,"previous":{"id":4}}`, "post.delete 4")
 	check("POST "+api+"/posts?_method=GET", ``, 200, `[]`)
