@@ -52,11 +52,11 @@ func (t thing) document(v visit) map[string]any {
 func (a *ContentAPI) visit(v visit) (answer, *Write, *problem) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	v.now = a.options.Now()
-	if v.Method == http.MethodGet {
+	if v.Method == http.MethodGet { // it does not move a clock that counts
 		found, refused := a.look(v)
 		return answer{status: v.route.status, body: encode(found)}, nil, refused
 	}
+	v.now = a.options.Now()
 	id := cmp.Or(v.params["id"], "default")
 	if v.route.does == "create" {
 		id = a.options.NewID()
