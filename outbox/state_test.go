@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"cmstap/event"
 
@@ -182,21 +182,29 @@ func TestWriterLeaves(t *testing.T) {
 	running.Go(func() {
 		left <- s.Commit(ctx, "i", wanted([]event.Event{shown("x", 2, 2, `{"n":2}`)}, "a"), nil, nil)
 	})
-	for len(s.writes) == 0 {
-		time.Sleep(time.Millisecond)
+	queued := func(n int, ended <-chan struct{}) {
+		for len(s.writes) < n {
+			select {
+			case <-ended:
+				return
+			default:
+				runtime.Gosched()
+			}
+		}
 	}
+	queued(1, nil)
 	hold(1)
-	for len(s.writes) < 2 {
-		time.Sleep(time.Millisecond)
-	}
+	queued(2, nil)
 	close(release[0])
 	<-held // the commit is on its way
 	leave()
 	if err := <-left; err == nil {
 		t.Fatal("it did not leave")
 	}
-	running.Go(func() { time.Sleep(50 * time.Millisecond); close(release[1]) })
+	recalled := make(chan struct{})
+	running.Go(func() { queued(1, recalled); close(release[1]) }) // it waits behind the commit, or does not wait
 	found, err := s.Recall(t.Context(), []string{old.Key()}, true)
+	close(recalled)
 	if got := found[old.Key()]; err != nil || got.Version != 2 || string(got.Payload) != `{"n":2}` {
 		t.Errorf("version %d, %s, %v", got.Version, got.Payload, err)
 	}
