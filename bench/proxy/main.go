@@ -46,6 +46,8 @@ func run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 3 && args[0] == "reverseproxy":
 		return reverseProxy(ctx, args[1], args[2])
+	case len(args) == 3 && args[0] == "codec":
+		return codec(ctx, args[1], args[2])
 	case len(args) == 3 && args[0] == "direct":
 		return direct(ctx, args[1], args[2])
 	}

@@ -36,6 +36,7 @@ var setups = []setup{
 	{"cmstap-64k", func(b *bench) (string, error) { return b.cmstap, nil }, "run -c FILE", strings.Replace(cmstapConfig, "proxy: {", "proxy: { max_header: 64KiB,", 1)},
 	{"nginx", installed("nginx"), "-c FILE", nginxHead() + nginxProxy},
 	{"reverseproxy", func(*bench) (string, error) { return os.Executable() }, "reverseproxy LISTEN ORIGIN", ""},
+	{"codec", func(*bench) (string, error) { return os.Executable() }, "codec LISTEN ORIGIN", ""},
 	{"haproxy", installed("haproxy"), "-db -f FILE", haproxyConfig},
 	{"caddy", func(b *bench) (string, error) { return b.caddy, nil }, "run --adapter caddyfile --config FILE", caddyConfig},
 }
