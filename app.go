@@ -54,7 +54,7 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 		return nil, err
 	}
 	a.tap = &tap{
-		rules: rules.New(c.dialect, subscribers), outbox: a.outbox, log: log,
+		rules: rules.New(c.dialect, subscribers).Truncating(int(c.Outbox.MaxPayload)), outbox: a.outbox, log: log,
 		bestEffort: c.Proxy.Durability == "best_effort", lookup: c.Lookup != "off",
 	}
 	a.tap.token = a.tap.rules.Credentials(c.Recovery.Token.Reveal())
@@ -66,6 +66,7 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 	default:
 	}
 	a.sender = sender.New(endpoints, a.outbox, log)
+	c.Proxy.MaxCopy = int(c.Outbox.MaxPayload) + 1<<20 // an answer may wrap the entity
 	a.proxy = proxy.New(c.Proxy, a.tap, log)
 	a.tap.fetch = a.proxy.Fetch
 	if a.admin, err = admin.New(c.Admin, a.ready.Load); err != nil {

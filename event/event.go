@@ -74,6 +74,8 @@ type Event struct {
 	// They are made only if somebody asks for them.
 	Changes       []string `json:"changes,omitempty"`
 	ChangesUnseen string   `json:"changes_unseen,omitempty"`
+	// Truncated is true if the entity is too large to be kept: Payload only names it.
+	Truncated bool `json:"truncated,omitempty"`
 	// PayloadError says why the CMS's answer could not be used; the event
 	// then has the identity that the request's head gave.
 	PayloadError string `json:"payload_error,omitempty"`

@@ -140,6 +140,7 @@ type Exchange struct {
 type Copy struct {
 	Bytes []byte
 	Err   string // why Bytes is not the whole body, "" if it is
+	Cut   bool   // the body is larger than what is kept of one
 }
 
 // Finding is an entity as cmstap read it, to settle a doubt or before a write.

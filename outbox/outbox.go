@@ -58,6 +58,8 @@ type Config struct {
 	MaxOpen   int          `yaml:"max_open"`
 	Retention Retention    `yaml:"retention"`
 	MaxSize   setting.Size `yaml:"max_size"`
+	// MaxPayload is the largest payload that is kept whole.
+	MaxPayload setting.Size `yaml:"max_payload"`
 	// MinFree is the free space below which nothing new is begun; see guard.
 	MinFree setting.Size `yaml:"min_free"`
 	// Links are the aliases that the config tells of.
@@ -81,8 +83,8 @@ func DefaultConfig() Config {
 		Sync:      true,
 		MaxOpen:   10_000,
 		Retention: Retention{Delivered: setting.Duration(7 * day), Failed: setting.Duration(30 * day)},
-		MaxSize:   4 << 30,
-		MinFree:   256 << 20,
+		MaxSize:   4 << 30, MaxPayload: 4 << 20,
+		MinFree: 256 << 20,
 	}
 }
 
@@ -103,6 +105,9 @@ func (c Config) Validate(check setting.Check) {
 	}
 	if c.MaxSize < 64<<20 {
 		check.Add("max_size", "must be at least 64MiB")
+	}
+	if c.MaxPayload < 64<<10 || c.MaxPayload > 16<<20 {
+		check.Add("max_payload", "must be from 64KiB to 16MiB")
 	}
 	if c.MinFree < 64<<20 {
 		check.Add("min_free", "must be at least 64MiB: the store needs room to tidy itself up")

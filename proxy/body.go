@@ -180,9 +180,9 @@ type heldBody struct {
 	finish func(err error) // nil once called
 }
 
-// newHeldBody takes the start of an answer, already read, and its rest.
-func newHeldBody(start []byte, from *answerBody, hold bool, finish func(*boundedCopy, error)) *heldBody {
-	copied := &boundedCopy{bytes: start}
+// newHeldBody takes a copy of the start of an answer, already read, and its rest.
+func newHeldBody(copied *boundedCopy, from *answerBody, hold bool, finish func(*boundedCopy, error)) *heldBody {
+	start := copied.bytes
 	all := io.MultiReader(bytes.NewReader(start), io.TeeReader(from, copied))
 	return &heldBody{
 		from: from, reader: bufio.NewReaderSize(all, 32<<10), hold: hold,
@@ -231,17 +231,21 @@ func (h *heldBody) end(err error) {
 
 const (
 	holdLimit = 2 << 20 // answers up to this size are held whole until the commit
-	copyLimit = 4 << 20 // what is kept of an answer, as it came and decoded
+	copyLimit = 4 << 20 // what is kept of an answer, as it came and decoded, if the config says nothing
 )
 
-// boundedCopy keeps the first copyLimit bytes of what is written to it.
+// boundedCopy keeps the first bytes of what is written to it.
 type boundedCopy struct {
+	limit int
 	bytes []byte
 	cut   bool
 }
 
+// copyOf is a copy of a message, of which the start was read already.
+func (p *Proxy) copyOf(start []byte) *boundedCopy { return &boundedCopy{limit: p.config.MaxCopy, bytes: start} }
+
 func (c *boundedCopy) Write(p []byte) (int, error) {
-	room := copyLimit - len(c.bytes)
+	room := c.limit - len(c.bytes)
 	if len(p) > room {
 		c.cut = true
 	}
@@ -256,16 +260,23 @@ func decoded(message string, c *boundedCopy, coding string, broke error) event.C
 	case broke != nil:
 		return event.Copy{Bytes: c.bytes, Err: broke.Error()}
 	case c.cut:
-		return event.Copy{Err: fmt.Sprintf("%s is larger than %d MiB", message, copyLimit>>20)}
+		return c.tooLarge(message)
 	case coding == "" || coding == "identity":
 		return event.Copy{Bytes: c.bytes}
 	}
 	var body fasthttp.Response
 	body.Header.SetContentEncoding(coding)
 	body.SetBodyRaw(c.bytes)
-	plain, err := body.BodyUncompressedWithLimit(copyLimit)
+	plain, err := body.BodyUncompressedWithLimit(c.limit)
+	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+		return c.tooLarge(message)
+	}
 	if err != nil {
 		return event.Copy{Err: fmt.Sprintf("%s has the content coding %q, which can not be undone: %v", message, coding, err)}
 	}
 	return event.Copy{Bytes: plain}
+}
+
+func (c *boundedCopy) tooLarge(message string) event.Copy {
+	return event.Copy{Cut: true, Err: fmt.Sprintf("%s is larger than %d MiB", message, c.limit>>20)}
 }

@@ -66,10 +66,10 @@ func (p *Proxy) fetch(ctx context.Context, host, path string, headers map[string
 	}
 	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
 	if t.body == nil {
-		fetched.Body = decoded("the answer", &boundedCopy{bytes: append([]byte(nil), t.whole...)}, coding, nil)
+		fetched.Body = decoded("the answer", p.copyOf(append([]byte(nil), t.whole...)), coding, nil)
 		return fetched, nil
 	}
-	copied := &boundedCopy{}
+	copied := p.copyOf(nil)
 	_, err := io.Copy(copied, t.body)
 	_ = t.body.CloseWithError(err)
 	fetched.Body = decoded("the answer", copied, coding, err)

@@ -142,7 +142,7 @@ func identifying(t *trip, up *upload, coding []byte) (event.Copy, error) {
 	if len(start) > event.MaxIdentify {
 		return event.Copy{Err: fmt.Sprintf("the request's body is larger than %d KiB", event.MaxIdentify>>10)}, nil
 	}
-	return decoded("the request", &boundedCopy{bytes: start}, strings.ToLower(string(coding)), nil), nil
+	return decoded("the request", &boundedCopy{limit: copyLimit, bytes: start}, strings.ToLower(string(coding)), nil), nil
 }
 
 // begin has the intent recorded, or refuses the request.
@@ -191,7 +191,7 @@ func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, x *event.Ex
 	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
 	conclude := func(copied *boundedCopy, broke error) { p.conclude(x, judge, copied, coding, broke) }
 	if t.body == nil {
-		conclude(&boundedCopy{bytes: append([]byte(nil), t.whole...)}, nil)
+		conclude(p.copyOf(append([]byte(nil), t.whole...)), nil)
 		p.reply(ctx, t)
 		return
 	}
@@ -201,13 +201,13 @@ func (p *Proxy) write(ctx *fasthttp.RequestCtx, t *trip, up *upload, x *event.Ex
 		var err error
 		start, err = p.readHeld(t.body)
 		if err != nil || len(start) <= holdLimit {
-			conclude(&boundedCopy{bytes: start}, err)
+			conclude(p.copyOf(start), err)
 			p.replyWhole(ctx, t, start, err)
 			return
 		}
 	}
 	p.replyHeader(ctx, t)
-	p.replyStream(ctx, t, newHeldBody(start, t.body, hold, conclude))
+	p.replyStream(ctx, t, newHeldBody(p.copyOf(start), t.body, hold, conclude))
 }
 
 // headerOf returns a header of an answer, whose names are as the CMS wrote them.

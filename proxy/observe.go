@@ -33,7 +33,7 @@ func (p *Proxy) observe(ctx *fasthttp.RequestCtx, t *trip, up *upload, plan even
 		return
 	}
 	coding := strings.ToLower(string(t.answer.Header.ContentEncoding()))
-	copied := &boundedCopy{bytes: bytes.Clone(t.whole)}
+	copied := p.copyOf(bytes.Clone(t.whole))
 	observed := &observedBody{answerBody: t.body, copied: copied, proxy: p, done: func() {
 		x.Answer = decoded("the answer", copied, coding, nil)
 		p.tap.Observe(x)

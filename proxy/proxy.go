@@ -77,6 +77,10 @@ type Config struct {
 	UpstreamConnections int              `yaml:"upstream_connections"`
 	WaitTimeout         setting.Duration `yaml:"wait_timeout"`
 
+	// MaxCopy is how much is kept of an answer, as it came and decoded, in bytes; 0
+	// for 4 MiB. What is larger passes all the same, but is not looked into.
+	MaxCopy int `yaml:"-"`
+
 	trusted     []netip.Prefix
 	tls         *tls.Config
 	upstreamTLS *tls.Config
@@ -246,6 +250,7 @@ func New(config Config, tap Tap, log *slog.Logger) *Proxy {
 		config: config, tap: tap, log: log, basePath: strings.TrimSuffix(config.Upstream.EscapedPath(), "/"),
 		observed: make(chan struct{}, maxObserved), holding: make(chan struct{}, maxHolding), stopped: make(chan struct{}),
 	}
+	p.config.MaxCopy = cmp.Or(config.MaxCopy, copyLimit)
 	if config.Host != "preserve" {
 		p.host = config.Upstream.Host
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -32,7 +33,7 @@ func (r *Rules) Derive(x *event.Exchange, links event.Links, states map[string]e
 // derive makes the events, or lists only the keys of their entities.
 func (r *Rules) derive(x *event.Exchange, links event.Links, states map[string]event.State, onlyKeys bool) *derivation {
 	d := &derivation{
-		dialect: r.dialect, filters: r.roots, x: x, links: links, states: states, onlyKeys: onlyKeys, times: map[string]int{},
+		dialect: r.dialect, filters: r.roots, largest: r.largest, x: x, links: links, states: states, onlyKeys: onlyKeys, times: map[string]int{},
 	}
 	of := r.dialect.named[x.Intent.Route]
 	if of == nil {
@@ -96,6 +97,7 @@ func (r *Rules) scopeOf(x *event.Exchange, of *route, response expression.Docume
 type derivation struct {
 	dialect  *Dialect
 	filters  map[string]bool // the roots that filters read
+	largest  int             // payload that is kept whole, in bytes
 	route    *route
 	x        *event.Exchange
 	links    event.Links
@@ -189,7 +191,7 @@ func (d *derivation) read(v *expression.Scope) expression.Document {
 func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
 	x, r := d.x, d.route
 	e := event.Event{
-		Time: x.Time.UTC(), Type: typ, Confirmed: x.Outcome == event.Done && !d.unsure, PayloadError: d.problem,
+		Time: x.Time.UTC(), Type: typ, Confirmed: x.Outcome == event.Done && !d.unsure, PayloadError: d.problem, Truncated: x.Answer.Cut,
 		Accepted: r.accepted, Gone: r.gone,
 		Request: event.Request{
 			Method: x.Intent.Method, Path: x.Intent.Path, ID: x.Intent.ID,
@@ -236,6 +238,7 @@ func (d *derivation) finish(e event.Event, action string, v *expression.Scope, i
 	d.times[action+" "+address]++
 	v = v.With(d.roots(&e))
 	d.fillPayload(&e, v, item)
+	d.truncate(&e, v)
 	e.Payload = without(e.Payload, d.dialect.without)
 	if d.filters["changes"] {
 		compare(&e)
@@ -349,6 +352,7 @@ func (d *derivation) fillPayload(e *event.Event, v *expression.Scope, item any) 
 	}
 	switch {
 	case d.bytes > maxPayloads:
+		e.Truncated = true
 		n, e.Partial = identity, "the payloads of one answer would be too large"
 	case n == nil:
 		if e.Payload, e.Partial = content, unseen; e.Payload != nil {
@@ -370,6 +374,15 @@ func (d *derivation) fillPayload(e *event.Event, v *expression.Scope, item any) 
 	}
 	e.Payload, e.Partial, e.Gaps = payload, gaps.now, gaps.before
 	d.bytes += len(payload)
+}
+
+// truncate leaves of a payload that is too large only what names the entity.
+func (d *derivation) truncate(e *event.Event, v *expression.Scope) {
+	if len(e.Payload) > d.largest {
+		gaps := gaps{now: fmt.Sprintf("the payload is larger than %d bytes (outbox.max_payload)", d.largest)}
+		e.Payload, _ = d.dialect.payloads["identity"].fillOrNot(v, &gaps)
+		e.Partial, e.Gaps, e.Shows, e.Truncated = gaps.now, gaps.before, event.ShowsNothing, true
+	}
 }
 
 // content is the item, if there is a list, or the answer. Without it, partial

@@ -18,6 +18,7 @@ type Rules struct {
 	dialect  *Dialect
 	webhooks []Webhook
 	roots    map[string]bool // what the filters read
+	largest  int             // payload that is kept whole, in bytes
 }
 
 // Webhook is what rules know of a webhook.
@@ -29,7 +30,7 @@ type Webhook struct {
 // New returns rules for a dialect and webhooks whose subscriptions have been
 // validated.
 func New(dialect *Dialect, webhooks []Webhook) *Rules {
-	r := &Rules{dialect: dialect, webhooks: webhooks, roots: map[string]bool{}}
+	r := &Rules{dialect: dialect, webhooks: webhooks, roots: map[string]bool{}, largest: maxPayloads}
 	for _, webhook := range webhooks {
 		for _, root := range filterRoots {
 			if filter := webhook.Subscription.filter; filter != nil && filter.Reads(root) {
@@ -37,6 +38,13 @@ func New(dialect *Dialect, webhooks []Webhook) *Rules {
 			}
 		}
 	}
+	return r
+}
+
+// Truncating sets how many bytes a payload may have; of a larger one an event
+// keeps only what names the entity. It is for the start, before any other use.
+func (r *Rules) Truncating(largest int) *Rules {
+	r.largest = largest
 	return r
 }
 

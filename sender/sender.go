@@ -46,7 +46,8 @@ func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
 	for _, w := range webhooks {
 		s.lines = append(s.lines, &line{
 			webhook: w, store: store, log: log, transport: newTransport(w.Endpoint),
-			slots: make(chan struct{}, w.Endpoint.Concurrency), gate: newGate(w.Endpoint, log.With("webhook", w.Name)),
+			slots: make(chan struct{}, w.Endpoint.Concurrency), unsettled: make(chan struct{}, max(maxUnsettled, w.Endpoint.Concurrency)),
+			gate: newGate(w.Endpoint, log.With("webhook", w.Name)),
 		})
 	}
 	return s
@@ -68,6 +69,10 @@ func (s *Sender) Run(ctx context.Context) {
 	all.Wait()
 }
 
+// maxUnsettled bounds the calls of a webhook that have ended while their results
+// are on the way to the disk: a crash repeats them.
+const maxUnsettled = 64
+
 // line is one webhook's senders.
 type line struct {
 	webhook   Webhook
@@ -75,6 +80,7 @@ type line struct {
 	log       *slog.Logger
 	transport transport
 	slots     chan struct{} // one for each call that runs
+	unsettled chan struct{} // one for each call that has ended and is not settled
 	gate      *gate
 	gone      context.CancelFunc // ends the claiming for good
 }
@@ -116,10 +122,7 @@ func (l *line) run(claiming, calls context.Context) {
 				<-l.slots
 				continue
 			}
-			running.Go(func() {
-				defer func() { <-l.slots }()
-				l.deliver(calls, d, probe)
-			})
+			running.Go(func() { l.deliver(calls, d, probe) })
 		}
 	}
 }
@@ -144,19 +147,43 @@ func (l *line) takeSlots(ctx context.Context) int {
 	}
 }
 
-// deliver makes one attempt and settles it.
+// deliver makes one attempt and settles it. The slot is free for the next call
+// while the disk takes its time.
 func (l *line) deliver(ctx context.Context, d event.Delivery, probe bool) {
-	defer l.recovered(ctx, d, probe)
+	s, made := l.attempt(ctx, d, probe)
+	l.unsettled <- struct{}{}
+	<-l.slots
+	defer func() { <-l.unsettled }()
+	if made {
+		l.conclude(ctx, d, s)
+	} else {
+		l.store.Release(d)
+	}
+}
+
+// attempt makes one attempt, unless the stop cuts it off. A delivery that
+// panicked is given up, so that the others of its entity go on: it would panic
+// again.
+func (l *line) attempt(ctx context.Context, d event.Delivery, probe bool) (s event.Settlement, made bool) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			l.gate.abandon(probe)
+			l.log.Error("panic", "during", "a delivery", "webhook", d.Webhook, "event", d.Event.ID, "error", fault, "stack", string(debug.Stack()))
+			s, made = event.Settlement{
+				Attempt: event.Attempt{Number: d.Attempts + 1, Time: time.Now().UTC()},
+				Result:  event.GiveUp, Reason: "a fault in cmstap, see the log",
+			}, true
+		}
+	}()
 	a := l.send(ctx, d)
 	if ctx.Err() != nil && a.attempt.Status == 0 {
-		l.store.Release(d) // stopped in mid-call: not an attempt
-		return
+		return s, false // stopped in mid-call: not an attempt
 	}
 	if a.gone() {
 		l.gone()
 	}
 	l.gate.end(time.Now(), probe, a)
-	l.conclude(ctx, d, l.webhook.Endpoint.Retry.judge(a, rand.Float64()))
+	return l.webhook.Endpoint.Retry.judge(a, rand.Float64()), true
 }
 
 // conclude settles an attempt, and tells of it only if that worked: what is
@@ -323,21 +350,6 @@ func (l *line) report(d event.Delivery, s event.Settlement) {
 	case event.GiveUp:
 		l.log.Error(s.Result.String(), append(fields, "reason", s.Reason)...)
 	}
-}
-
-// recovered gives up a delivery that panicked, so that the others of its
-// entity go on: it would panic again.
-func (l *line) recovered(ctx context.Context, d event.Delivery, probe bool) {
-	fault := recover()
-	if fault == nil {
-		return
-	}
-	l.gate.abandon(probe)
-	l.log.Error("panic", "during", "a delivery", "webhook", d.Webhook, "event", d.Event.ID, "error", fault, "stack", string(debug.Stack()))
-	l.conclude(ctx, d, event.Settlement{
-		Attempt: event.Attempt{Number: d.Attempts + 1, Time: time.Now().UTC()},
-		Result:  event.GiveUp, Reason: "a fault in cmstap, see the log",
-	})
 }
 
 // newTransport makes the connections of one webhook. Redirects are answers, not

@@ -95,6 +95,9 @@ func addOwn(header http.Header, c Call) {
 	if c.Delivery.Undecided != "" {
 		header.Set("X-Cmstap-Undecided", headerValue(c.Delivery.Undecided))
 	}
+	if e.Truncated {
+		header.Set("X-Cmstap-Truncated", "true")
+	}
 	if e.PayloadError != "" {
 		header.Set("X-Cmstap-Payload-Error", headerValue(e.PayloadError))
 	}
