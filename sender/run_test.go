@@ -179,7 +179,8 @@ func TestAnswerAtTheLastMoment(t *testing.T) {
 		store.failing.Store(failures)
 		ctx, cut := context.WithCancel(t.Context())
 		l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: late{cut: cut}, gate: newGate(Endpoint{}, log.Logger())}
-		l.deliver(ctx, delivery(0), false)
+		s, made := l.attempt(ctx, delivery(0), false)
+		l.conclude(ctx, delivery(0), s, made)
 		if len(store.settled) != settled || len(store.released) != released {
 			t.Errorf("%d settled, %d released", len(store.settled), len(store.released))
 		}
@@ -223,7 +224,8 @@ func TestPanic(t *testing.T) {
 	t.Parallel()
 	store, log := newFakeStore(), &testlog.Log{}
 	l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: panicking{}, gate: newGate(Endpoint{}, log.Logger())}
-	l.deliver(t.Context(), delivery(2), false)
+	given, made := l.attempt(t.Context(), delivery(2), false)
+	l.conclude(t.Context(), delivery(2), given, made)
 	if text := log.String(); !strings.Contains(text, "msg=panic") || !strings.Contains(text, "boom") || !strings.Contains(text, "msg=failed") {
 		t.Error(text)
 	}

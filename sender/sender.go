@@ -153,12 +153,8 @@ func (l *line) deliver(ctx context.Context, d event.Delivery, probe bool) {
 	s, made := l.attempt(ctx, d, probe)
 	l.unsettled <- struct{}{}
 	<-l.slots
-	defer func() { <-l.unsettled }()
-	if made {
-		l.conclude(ctx, d, s)
-	} else {
-		l.store.Release(d)
-	}
+	l.conclude(ctx, d, s, made)
+	<-l.unsettled
 }
 
 // attempt makes one attempt, unless the stop cuts it off. A delivery that
@@ -187,9 +183,11 @@ func (l *line) attempt(ctx context.Context, d event.Delivery, probe bool) (s eve
 }
 
 // conclude settles an attempt, and tells of it only if that worked: what is
-// not settled is repeated.
-func (l *line) conclude(ctx context.Context, d event.Delivery, s event.Settlement) {
-	if l.settle(ctx, d, s) {
+// not settled is repeated. A delivery that was not attempted is given back.
+func (l *line) conclude(ctx context.Context, d event.Delivery, s event.Settlement, made bool) {
+	if !made {
+		l.store.Release(d)
+	} else if l.settle(ctx, d, s) {
 		l.report(d, s)
 	}
 }
