@@ -213,6 +213,19 @@ func (c *cmstap) memory() (peak, anonymous int) {
 	return peak, anonymous
 }
 
+// cpu is the CPU time that the process had.
+func (c *cmstap) cpu() time.Duration {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.command.Process.Pid))
+	_, rest, _ := bytes.Cut(stat, []byte(") ")) // state is the third field
+	var ticks int64
+	if fields := bytes.Fields(rest); len(fields) > 12 {
+		user, _ := strconv.ParseInt(string(fields[11]), 10, 64)
+		system, _ := strconv.ParseInt(string(fields[12]), 10, 64)
+		ticks = user + system
+	}
+	return time.Duration(ticks) * (time.Second / 100) // USER_HZ
+}
+
 // save writes something of 4 KB, and returns when that began.
 func (c *cmstap) save(ctx context.Context, n int64) (time.Time, error) {
 	body := fmt.Sprintf(`{"id":"%d","n":"%d","text":%q}`, n%500, n, strings.Repeat("word ", 800))
@@ -399,13 +412,14 @@ func (b *bench) drain(ctx context.Context) error {
 		err = b.receiver.await(ctx, before+int64(n), 30*time.Minute)
 		took := time.Since(begun)
 		peak, _ := c.memory()
+		cpu := c.cpu()
 		c.stop()
 		if err != nil {
 			return err
 		}
 		rate := float64(n) / took.Seconds()
-		row(fmt.Sprintf("%d waiting", n), "claim and settle %v; start in %v; drained at %.0f/s, %.2f of the bare loop; %d MB at the start that are no files, %d MB at most; %d MB on disk, then %d",
-			claim.Round(time.Microsecond), boot.Round(time.Millisecond), rate, rate/bare, anonymous, peak, size>>20, sizeOf(folder)>>20)
+		row(fmt.Sprintf("%d waiting", n), "claim and settle %v; start in %v; drained at %.0f/s, %.2f of the bare loop, with %v of CPU time each; %d MB at the start that are no files, %d MB at most; %d MB on disk, then %d",
+			claim.Round(time.Microsecond), boot.Round(time.Millisecond), rate, rate/bare, (cpu / time.Duration(n)).Round(time.Microsecond), anonymous, peak, size>>20, sizeOf(folder)>>20)
 	}
 	return nil
 }
