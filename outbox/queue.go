@@ -19,8 +19,9 @@ import (
 // deliveries themselves are on disk.
 type queue struct {
 	Queue
-	name string
-	id   uint32
+	name   string
+	id     uint32
+	parked time.Time // since when the config does not have it, if anything waits
 
 	mu      sync.Mutex
 	claimed map[uint64]claim // what is handed out, by seq
