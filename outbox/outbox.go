@@ -23,6 +23,8 @@
 //   - Below min_free Begin returns ErrNoSpace; below half of it everything does,
 //     and nothing is written. What was stored before stays. A store that can not
 //     be opened for want of space is opened later; see Ready.
+//   - After an error of the disk nothing is stored until the next Open: what came
+//     after a failed sync could be lost with it. Reads go on.
 //   - Bodies of requests, credentials and query strings never get here.
 package outbox
 
