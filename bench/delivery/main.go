@@ -213,6 +213,26 @@ func (c *cmstap) memory() (peak, anonymous int) {
 	return peak, anonymous
 }
 
+// watchMemory looks ten times a second, until done, and then says how much memory
+// that is no file there was at most, in MiB.
+func (c *cmstap) watchMemory(done <-chan bool) <-chan int {
+	most := make(chan int, 1)
+	go func() {
+		highest := 0
+		for {
+			_, anonymous := c.memory()
+			highest = max(highest, anonymous)
+			select {
+			case <-done:
+				most <- highest
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	return most
+}
+
 // cpu is the CPU time that the process had.
 func (c *cmstap) cpu() time.Duration {
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.command.Process.Pid))
@@ -409,8 +429,11 @@ func (b *bench) drain(ctx context.Context) error {
 		begun := time.Now()
 		<-time.After(300 * time.Millisecond)
 		_, anonymous := c.memory()
+		drained := make(chan bool)
+		most := c.watchMemory(drained)
 		err = b.receiver.await(ctx, before+int64(n), 30*time.Minute)
 		took := time.Since(begun)
+		close(drained)
 		peak, _ := c.memory()
 		cpu := c.cpu()
 		c.stop()
@@ -418,8 +441,8 @@ func (b *bench) drain(ctx context.Context) error {
 			return err
 		}
 		rate := float64(n) / took.Seconds()
-		row(fmt.Sprintf("%d waiting", n), "claim and settle %v; start in %v; drained at %.0f/s, %.2f of the bare loop, with %v of CPU time each; %d MB at the start that are no files, %d MB at most; %d MB on disk, then %d",
-			claim.Round(time.Microsecond), boot.Round(time.Millisecond), rate, rate/bare, (cpu / time.Duration(n)).Round(time.Microsecond), anonymous, peak, size>>20, sizeOf(folder)>>20)
+		row(fmt.Sprintf("%d waiting", n), "claim and settle %v; start in %v; drained at %.0f/s, %.2f of the bare loop, with %v of CPU time each; %d MB at the start that are no files, %d MB of them at most, %d MB with mapped files; %d MB on disk, then %d",
+			claim.Round(time.Microsecond), boot.Round(time.Millisecond), rate, rate/bare, (cpu / time.Duration(n)).Round(time.Microsecond), anonymous, <-most, peak, size>>20, sizeOf(folder)>>20)
 	}
 	return nil
 }
