@@ -158,12 +158,11 @@ func (s *store) next(hook string, limit int) []event.Delivery {
 	s.t.Helper()
 	q := s.Outbox.hooks[hook]
 	for {
-		claims, _, _, err := s.claim(q, limit)
+		h, err := s.handOut(q, limit)
 		s.must(err)
-		deliveries, err := s.loadClaims(s.t.Context(), q, claims)
-		s.must(err)
-		if len(claims) == 0 || len(deliveries) > 0 {
-			return deliveries
+		s.must(s.buryDamaged(s.t.Context(), q, h.damaged))
+		if len(h.claims) == 0 || len(h.deliveries) > 0 {
+			return h.deliveries
 		}
 	}
 }
