@@ -86,10 +86,6 @@ func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 	}
 }
 
-// unordered tells whether all deliveries have t or r keys, not only the first of
-// each entity.
-func (q *queue) unordered() bool { return q.Order == "none" }
-
 func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
 	key := dueKey(state.lane(), q.id, time.UnixMilli(state.Due), seq)
 	b.set(key, be.AppendUint64(nil, entity))
@@ -174,7 +170,8 @@ func (b *batch) addCount(webhook uint32, entity uint64, change int) int {
 }
 
 // Next returns up to limit deliveries of a webhook that are due, and waits for
-// the first. They belong to the caller until Settle or Release. The error is
+// the first. Of a webhook with a batch it returns the next bundle, however large
+// that is, and no other until all of it was settled or released. They belong to the caller until Settle or Release. The error is
 // ctx's, or says why the store can not be read.
 func (o *Outbox) Next(ctx context.Context, webhook string, limit int) ([]event.Delivery, error) {
 	select {
@@ -244,7 +241,12 @@ func (o *Outbox) handOut(q *queue, limit int) (h handout, err error) {
 	unlock := sync.OnceFunc(q.mu.Unlock)
 	defer unlock()
 	err = o.view(func(txn *badger.Txn) (err error) {
-		if h.claims, h.wait, err = q.due(txn, o.now(), limit); err != nil {
+		if q.Batch != nil {
+			h.claims, h.wait, err = q.dueBundle(txn, o.now())
+		} else {
+			h.claims, h.wait, err = q.due(txn, o.now(), limit)
+		}
+		if err != nil {
 			h.claims = nil
 			return err
 		}
@@ -309,7 +311,14 @@ var errDamaged = errors.New("the stored event is damaged")
 
 // loadClaims reads the deliveries that were claimed.
 func (o *Outbox) loadClaims(txn *badger.Txn, q *queue, h *handout) error {
-	for _, c := range h.claims {
+	bytes := 0
+	for n, c := range h.claims {
+		if q.Batch != nil && bytes > maxBundle {
+			rest := handout{claims: h.claims[n:]}
+			h.claims = h.claims[:n]
+			rest.giveBack(q)
+			return nil
+		}
 		d, err := loadDelivery(txn, q, c)
 		switch {
 		case errors.Is(err, errDamaged):
@@ -319,6 +328,7 @@ func (o *Outbox) loadClaims(txn *badger.Txn, q *queue, h *handout) error {
 			return err
 		default:
 			h.deliveries = append(h.deliveries, d)
+			bytes += len(d.Event.Payload)
 		}
 	}
 	return nil
