@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"errors"
 	"time"
 
 	"cmstap/internal/setting"
@@ -118,10 +119,12 @@ func sameCause(txn *badger.Txn, claims []claim) (n int, alone bool, err error) {
 	var group string
 	for n, c := range claims {
 		var stored eventRecord
-		if _, err := getRecord(txn, eventKey(c.seq), &stored); err != nil {
-			return max(n, 1), true, nil // damaged, which shows when it is read
-		}
+		found, err := getRecord(txn, eventKey(c.seq), &stored)
 		switch {
+		case errors.Is(err, errDamaged), err == nil && !found:
+			return max(n, 1), true, nil // it is given up when it is read
+		case err != nil:
+			return 0, false, err
 		case n == 0 && stored.Cause == "":
 			return 1, true, nil
 		case n == 0:
