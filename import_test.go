@@ -264,22 +264,3 @@ func vendorFilter(t *testing.T, filter map[string]any, body any) (holds, there b
 	t.Fatalf("unknown filter %v", filter)
 	return false, false
 }
-
-// Whatever the file holds: it is refused, or what is written can be loaded.
-func FuzzImport(f *testing.F) {
-	text, err := os.ReadFile(definitionsFile)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(text)
-	f.Add([]byte(`{"name":"\u0085<<","url":"https://x.example/{ /payload/a }","topics":["*.*"],"headers":[{"key":"","value":"\u007f"}],"transformation":{"body":{"<<":[1e999,{"":"${"}]}}}`))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		var out bytes.Buffer
-		if (&importContentful{File: "-"}).run(bytes.NewReader(text), &out) != nil {
-			return
-		}
-		if _, err := parseConfig("c.yaml", []byte(withSecrets(out.String())), &runCommand{Upstream: "https://api.contentful.com"}); err != nil {
-			t.Errorf("%v in\n%s", err, &out)
-		}
-	})
-}
