@@ -30,7 +30,7 @@ func imported(file string) (code int, stdout, stderr string) {
 
 // withSecrets is a config whose variables are set.
 func withSecrets(config string) string {
-	return regexp.MustCompile(`\{ env: \w+ \}`).ReplaceAllString(config, "{ value: known-secret }")
+	return regexp.MustCompile(`\{ env: \w+ \}`).ReplaceAllString(config, "{ value: known-secret-of-24-bytes }")
 }
 
 // loadImported loads what was imported, as it is but for variables.
