@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -189,5 +190,22 @@ func sameJSON(t *testing.T, text []byte, value any) {
 	other, _ := json.Marshal(value)
 	if !bytes.Equal(one, other) {
 		t.Errorf("%.300s differs from %.300s", other, one)
+	}
+}
+
+// TestPayloadsDoc: the examples of docs/payloads.md hold.
+func TestPayloadsDoc(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("docs/payloads.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```(json|yaml)\n(.*?)```").FindAllSubmatch(text, -1)
+	if len(blocks) != 2 || string(blocks[0][1]) != "json" {
+		t.Fatalf("%d blocks", len(blocks))
+	}
+	envelopeIn(t, envelopeSchema(t), demo.Call{Body: blocks[0][2]})
+	if _, err := parseConfig("payloads.md", blocks[1][2], &runCommand{Upstream: "https://api.contentful.com"}); err != nil {
+		t.Error(err)
 	}
 }

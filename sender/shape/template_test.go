@@ -244,6 +244,21 @@ func TestTemplateMistakes(t *testing.T) {
 	}
 }
 
+// TestUnseen: what nobody saw is missing, and what is known is sent.
+func TestUnseen(t *testing.T) {
+	t.Parallel()
+	templates, err := load("url: http://x.example/${entity.id}\nbody: [ '{ /payload }', '${payload.fields.title}', '${changes}', '${actor}', '{ /user/sys/id }', '${environment}', '${payload.fields?.title ?? 1}' ]")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := templates.Fill(event.Delivery{Event: &event.Event{
+		Time: at, Entity: event.Entity{ID: "e1"}, Payload: []byte(`{"sys":{"id":"e1"}}`), Partial: "no answer was seen", EnvironmentUnseen: "no answer was seen",
+	}})
+	if want := `[{"sys":{"id":"e1"}},null,null,null,null,null,1]`; err != nil || string(f.Content.Body) != want || f.URL.Path != "/e1" {
+		t.Errorf("%v, %v, %s", err, f.URL, f.Content.Body)
+	}
+}
+
 // TestFormNeedsAnObject: what only a delivery shows gives that up.
 func TestFormNeedsAnObject(t *testing.T) {
 	t.Parallel()
