@@ -210,12 +210,12 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	a := answer{attempt: event.Attempt{Number: d.Attempts + 1, Time: start.UTC()}}
 	ctx, cancel := context.WithTimeout(ctx, l.webhook.Endpoint.Timeout.Std())
 	defer cancel()
-	request, err := l.request(ctx, d, a.attempt)
+	filled, err := l.webhook.Endpoint.templates().Fill(d)
 	if err != nil {
 		a.failure, a.attempt.Error = unfillable, shorten(l.redact(err.Error()), maxError)
 		return a
 	}
-	response, err := l.transport.RoundTrip(request)
+	response, err := l.transport.RoundTrip(l.request(ctx, d, a.attempt, filled))
 	a.attempt.Duration = time.Since(start)
 	if err != nil {
 		a.failure, a.attempt.Error = l.explain(err)
@@ -235,12 +235,8 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	return a
 }
 
-func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt) (*http.Request, error) {
+func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt, filled shape.Filled) *http.Request {
 	e := l.webhook.Endpoint
-	filled, err := e.templates().Fill(d)
-	if err != nil {
-		return nil, err
-	}
 	headers := filled.Headers
 	for name, value := range e.Headers {
 		if _, isTemplate := headers[name]; !isTemplate {
@@ -267,7 +263,7 @@ func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Atte
 		password, _ := user.Password()
 		r.SetBasicAuth(user.Username(), password)
 	}
-	return r.WithContext(ctx), nil
+	return r.WithContext(ctx)
 }
 
 // explain names the class of a failed call and says why.
