@@ -13,8 +13,9 @@ import (
 
 // Endpoint is the part of a webhook's settings that says how it is called.
 type Endpoint struct {
-	URL     setting.URL             `yaml:"url"`
+	URL     shape.Address           `yaml:"url"`
 	Headers map[string]setting.Text `yaml:"headers"`
+	Form    shape.Form              `yaml:",inline"`
 	Auth    Auth                    `yaml:"auth"`
 	Signing Signing                 `yaml:"signing"`
 	Retry   Retry                   `yaml:"retry"`
@@ -23,6 +24,11 @@ type Endpoint struct {
 	Timeout setting.Duration        `yaml:"timeout"`
 	// Concurrency is how many calls may run at a time.
 	Concurrency int `yaml:"concurrency"`
+	// Imported says that the settings were made from a vendor's webhook, and not
+	// written by the operator.
+	Imported bool `yaml:"imported"`
+
+	headers map[string]shape.Template // those that have values of the event
 }
 
 // Auth is how cmstap names itself to the receiver.
@@ -64,6 +70,7 @@ func (e *Endpoint) Validate(check setting.Check) {
 	for name, value := range e.Headers {
 		validateHeader(check.In("headers"), name, value.Reveal())
 	}
+	e.compileTemplates(check)
 	if given := e.Credentials(); len(given) > 1 {
 		check.Add(given[1], "%s says already who calls; keep one of them", given[0])
 	}

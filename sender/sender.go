@@ -178,7 +178,11 @@ func (l *line) attempt(ctx context.Context, d event.Delivery, probe bool) (s eve
 	if a.gone() {
 		l.gone()
 	}
-	l.gate.end(time.Now(), probe, a)
+	if a.failure == unfillable {
+		l.gate.abandon(probe) // nobody was called
+	} else {
+		l.gate.end(time.Now(), probe, a)
+	}
 	return l.webhook.Endpoint.Retry.judge(a, rand.Float64()), true
 }
 
@@ -206,7 +210,12 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	a := answer{attempt: event.Attempt{Number: d.Attempts + 1, Time: start.UTC()}}
 	ctx, cancel := context.WithTimeout(ctx, l.webhook.Endpoint.Timeout.Std())
 	defer cancel()
-	response, err := l.transport.RoundTrip(l.request(ctx, d, a.attempt))
+	filled, err := l.webhook.Endpoint.templates().Fill(d)
+	if err != nil {
+		a.failure, a.attempt.Error = unfillable, shorten(l.redact(err.Error()), maxError)
+		return a
+	}
+	response, err := l.transport.RoundTrip(l.request(ctx, d, a.attempt, filled))
 	a.attempt.Duration = time.Since(start)
 	if err != nil {
 		a.failure, a.attempt.Error = l.explain(err)
@@ -226,21 +235,27 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	return a
 }
 
-func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt) *http.Request {
+func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt, filled shape.Filled) *http.Request {
 	e := l.webhook.Endpoint
-	headers := map[string]string{}
+	headers := filled.Headers
 	for name, value := range e.Headers {
-		headers[name] = value.Reveal()
+		if _, isTemplate := headers[name]; !isTemplate {
+			headers[name] = value.Reveal()
+		}
 	}
 	shaped := shape.Build(shape.Call{
 		Delivery: d, Attempt: attempt.Number, Time: attempt.Time, Headers: headers,
 		Username: e.Auth.Basic.Username, Password: e.Auth.Basic.Password.Reveal(), SigningKey: e.Signing.Secret.Reveal(),
+		Content: &filled.Content,
 	})
 	// GetBody lets a connection that the receiver closed while it was idle be
 	// replaced without a failed attempt.
 	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(shaped.Body)), nil }
+	if len(shaped.Body) == 0 {
+		body = func() (io.ReadCloser, error) { return http.NoBody, nil }
+	}
 	r := &http.Request{
-		Method: shaped.Method, URL: e.URL.URL, Host: e.URL.Host, Header: shaped.Header,
+		Method: shaped.Method, URL: filled.URL, Host: filled.URL.Host, Header: shaped.Header,
 		GetBody: body, ContentLength: int64(len(shaped.Body)),
 	}
 	r.Body, _ = body()
@@ -279,7 +294,7 @@ func (l *line) redact(text string) string {
 	for _, header := range e.Headers {
 		secrets = append(secrets, header.Reveal())
 	}
-	for _, secret := range secrets {
+	for _, secret := range append(secrets, e.literals()...) {
 		if len(secret) > 4 { // less is no secret, and a word of the text perhaps
 			text = strings.ReplaceAll(text, secret, "<secret>")
 		}
