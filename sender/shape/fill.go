@@ -24,10 +24,14 @@ type Filled struct {
 // Fill fills the templates in. It depends on nothing but the delivery. An error
 // says why that can never be: a template reads what the event does not have
 // where it must have it, or what it has is of the wrong kind.
-func (t Templates) Fill(d event.Delivery) (Filled, error) {
-	s := scopeOf(d.Event)
+func (t Templates) Fill(d event.Delivery) (Filled, error) { return t.fill([]event.Delivery{d}) }
+
+func (t Templates) fill(deliveries []event.Delivery) (Filled, error) {
+	s, err := t.scope(deliveries)
+	if err != nil {
+		return Filled{}, err
+	}
 	f := Filled{Headers: map[string]string{}}
-	var err error
 	if f.URL, err = t.URL.fill(s); err != nil {
 		return Filled{}, err
 	}
@@ -38,7 +42,7 @@ func (t Templates) Fill(d event.Delivery) (Filled, error) {
 		}
 		f.Headers[name] = headerValue(text)
 	}
-	f.Content, err = t.Form.fill(d, s)
+	f.Content, err = t.Form.fill(deliveries[0], s)
 	return f, err
 }
 

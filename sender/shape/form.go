@@ -41,12 +41,13 @@ const (
 	CloudEvents = "cloudevents"
 )
 
-// Media types (RFC 9110 section 8.3); the last is that of CloudEvents' JSON
-// format, section 3.
+// Media types (RFC 9110 section 8.3); the last are those of CloudEvents' JSON
+// format, sections 3 and 4.
 const (
-	typeJSON       = "application/json"
-	typeForm       = "application/x-www-form-urlencoded"
-	typeCloudEvent = "application/cloudevents+json"
+	typeJSON        = "application/json"
+	typeForm        = "application/x-www-form-urlencoded"
+	typeCloudEvent  = "application/cloudevents+json"
+	typeCloudEvents = "application/cloudevents-batch+json"
 )
 
 // Validate reports what is wrong and compiles the rest.

@@ -9,10 +9,10 @@ import (
 )
 
 // roots are the names that expressions of templates may use: those of filters
-// but for before, and what else an event has.
+// but for before, what else an event has, and the events of a bundle.
 var roots = []string{
 	"id", "time", "type", "action", "topic", "space", "environment", "alias", "target", "entity", "actor", "payload",
-	"request", "confirmed", "accepted", "late", "cause", "changes",
+	"request", "confirmed", "accepted", "late", "cause", "changes", "events",
 }
 
 // pointerRoots are what pointers start with, and the roots that they read.

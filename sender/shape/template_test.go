@@ -205,7 +205,7 @@ func TestTemplateMistakes(t *testing.T) {
 			t.Errorf("%s:\ngot  %v\nwant %s", text, err, want)
 		}
 	}
-	const rooted = "known are: id, time, type, action, topic, space, environment, alias, target, entity, actor, payload, request, confirmed, accepted, late, cause, changes, before"
+	const rooted = "known are: id, time, type, action, topic, space, environment, alias, target, entity, actor, payload, request, confirmed, accepted, late, cause, changes, events, before"
 	check("body:\n  a:\n    - x\n    - b: ${payload.}", `c.yaml:5: body.a[1].b: in "payload.": 1:8: unexpected end of expression`)
 	check("body: { a: 1,\n  b: '${entry.id}' }", `c.yaml:3: body.b: in "entry.id": 1:1: unknown name entry; `+rooted)
 	check("body: '${type'", `c.yaml:2: body: in "${type": a ${ has no closing brace; if the text goes on after a #, put it in quotes`)
