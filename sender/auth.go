@@ -127,12 +127,14 @@ func newTokens(e *Endpoint) *tokens {
 // tokenGuard is the one for the token endpoint, which no template makes.
 func (e *Endpoint) tokenGuard() guard { return e.Egress.guard(e.Imported) }
 
+var errNoToken = errors.New("no token (webhooks[].auth.oauth2)")
+
 // get returns a token, but not the one that the receiver refused.
 func (t *tokens) get(ctx context.Context, refused string) (string, error) {
 	select {
 	case t.turn <- struct{}{}:
 	case <-ctx.Done():
-		return "", fmt.Errorf("no token (webhooks[].auth.oauth2): %w", ctx.Err())
+		return "", fmt.Errorf("%w: %w", errNoToken, ctx.Err())
 	}
 	defer func() { <-t.turn }()
 	if last := t.last.Load(); last.Valid() && last.AccessToken != refused {
@@ -144,7 +146,7 @@ func (t *tokens) get(ctx context.Context, refused string) (string, error) {
 		if errors.As(err, &of) { // its text has the address
 			err = of.Err
 		}
-		return "", fmt.Errorf("no token (webhooks[].auth.oauth2): %w", err)
+		return "", fmt.Errorf("%w: %w", errNoToken, err)
 	}
 	t.last.Store(token)
 	return token.AccessToken, nil

@@ -20,6 +20,9 @@ const shown = "<secret>"
 // a word of a text perhaps.
 const shortest = 5
 
+// shortestPart is the same for a part of a path: oauth2 is none.
+const shortestPart = 7
+
 // redactor takes out of a text what may be secret: the addresses but for their
 // hosts, and what the config sends along. A receiver may have echoed it, in an
 // encoding of its own.
@@ -118,7 +121,7 @@ func secretsOfURL(u *url.URL) []string {
 		secrets = append(secrets, values...)
 	}
 	for part := range strings.SplitSeq(u.Path, "/") {
-		if !word.MatchString(part) {
+		if len(part) >= shortestPart && !word.MatchString(part) {
 			secrets = append(secrets, part)
 		}
 	}

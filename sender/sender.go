@@ -266,6 +266,8 @@ func (l *line) explain(err error) (class, why string) {
 	switch {
 	case isRefused(err):
 		return refused, shorten(l.redact(err.Error(), false), maxError)
+	case errors.Is(err, errNoToken) && errors.Is(err, context.DeadlineExceeded):
+		return "timeout", errNoToken.Error() + " in time"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout", "no answer in time (webhooks[].timeout)"
 	case errors.As(err, &timeout) && timeout.Timeout():
