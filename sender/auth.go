@@ -105,6 +105,7 @@ type tokens struct {
 	client *http.Client
 	turn   chan struct{} // one caller asks, the others wait for what it gets
 	last   atomic.Pointer[oauth2.Token]
+	hides  atomic.Pointer[redactor] // the last two
 }
 
 // newTokens returns nil if the webhook asks for none.
@@ -117,11 +118,13 @@ func newTokens(e *Endpoint) *tokens {
 		DialContext: e.tokenGuard().dialer().DialContext, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
 		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 	}
-	return &tokens{
+	t := &tokens{
 		config: clientcredentials.Config{ClientID: o.ClientID, ClientSecret: o.ClientSecret.Reveal(), TokenURL: o.TokenURL.String(), Scopes: o.Scopes},
 		client: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		turn:   make(chan struct{}, 1),
 	}
+	t.hides.Store(newRedactor(nil))
+	return t
 }
 
 // tokenGuard is the one for the token endpoint, which no template makes.
@@ -137,7 +140,8 @@ func (t *tokens) get(ctx context.Context, refused string) (string, error) {
 		return "", fmt.Errorf("%w: %w", errNoToken, ctx.Err())
 	}
 	defer func() { <-t.turn }()
-	if last := t.last.Load(); last.Valid() && last.AccessToken != refused {
+	last := t.last.Load()
+	if last.Valid() && last.AccessToken != refused {
 		return last.AccessToken, nil
 	}
 	token, err := t.config.Token(context.WithValue(ctx, oauth2.HTTPClient, t.client))
@@ -148,6 +152,11 @@ func (t *tokens) get(ctx context.Context, refused string) (string, error) {
 		}
 		return "", fmt.Errorf("%w: %w", errNoToken, err)
 	}
+	secrets := []string{token.AccessToken}
+	if last != nil {
+		secrets = append(secrets, last.AccessToken) // a call with it may be under way
+	}
+	t.hides.Store(newRedactor(secrets))
 	t.last.Store(token)
 	return token.AccessToken, nil
 }

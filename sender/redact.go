@@ -31,8 +31,8 @@ type redactor struct {
 	replacer *strings.Replacer
 }
 
-func newRedactor(secrets []string) redactor {
-	var r redactor
+func newRedactor(secrets []string) *redactor {
+	r := &redactor{}
 	for _, secret := range secrets {
 		for _, form := range formsOf(secret) {
 			if len(form) >= shortest {
@@ -50,12 +50,12 @@ func newRedactor(secrets []string) redactor {
 	return r
 }
 
-func (r redactor) redact(text string) string { return r.replacer.Replace(text) }
-
-// redactBeginning does the same to a text that goes on: a secret may be cut by
-// its end.
-func (r redactor) redactBeginning(text string) string {
-	text = r.redact(text)
+// redact does that. A text that goes on may end in the middle of a secret.
+func (r *redactor) redact(text string, goesOn bool) string {
+	text = r.replacer.Replace(text)
+	if !goesOn {
+		return text
+	}
 	for _, form := range r.forms {
 		for n := min(len(form)-1, len(text)); n >= shortest; n-- {
 			if strings.HasSuffix(text, form[:n]) {
@@ -72,14 +72,29 @@ func formsOf(secret string) []string {
 	forms := []string{
 		secret, url.QueryEscape(secret), url.PathEscape(secret), (&url.URL{Path: secret}).EscapedPath(),
 		strings.Trim(string(quoted), `"`), strings.ReplaceAll(secret, "/", `\/`), strings.Trim(strconv.Quote(secret), `"`),
-		base64.StdEncoding.EncodeToString([]byte(secret)), base64.URLEncoding.EncodeToString([]byte(secret)),
-		base64.RawStdEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)),
 	}
+	forms = append(forms, inBase64(secret)...)
 	if plain, err := url.PathUnescape(secret); err == nil {
 		forms = append(forms, plain)
 	}
 	for _, form := range forms {
 		forms = append(forms, escapes.ReplaceAllStringFunc(form, strings.ToLower))
+	}
+	return forms
+}
+
+// inBase64 lists how a text looks in base64, alone and in the middle of a longer
+// text, where its first and last bytes share a character with what is beside it.
+func inBase64(secret string) []string {
+	var forms []string
+	for _, of := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		forms = append(forms, of.EncodeToString([]byte(secret)))
+		for shift := range 3 {
+			whole := (len(secret) + shift) / 3 * 4
+			if text := of.EncodeToString([]byte("xx"[:shift%3] + secret)); whole > 8 {
+				forms = append(forms, text[4*min(shift, 1):whole])
+			}
+		}
 	}
 	return forms
 }

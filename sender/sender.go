@@ -81,7 +81,7 @@ type line struct {
 	log       *slog.Logger
 	transport transport
 	tokens    *tokens // nil without auth.oauth2
-	redactor  redactor
+	redactor  *redactor
 	slots     chan struct{} // one for each call that runs
 	unsettled chan struct{} // one for each call that has ended and is not settled
 	gate      *gate
@@ -284,14 +284,9 @@ const maxError = 200
 // the middle of that.
 func (l *line) redact(text string, goesOn bool) string {
 	if l.tokens != nil {
-		if token := l.tokens.last.Load(); token != nil {
-			text = strings.ReplaceAll(text, token.AccessToken, shown)
-		}
+		text = l.tokens.hides.Load().redact(text, goesOn)
 	}
-	if goesOn {
-		return l.redactor.redactBeginning(text)
-	}
-	return l.redactor.redact(text)
+	return l.redactor.redact(text, goesOn)
 }
 
 func shorten(text string, most int) string {
