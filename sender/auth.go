@@ -162,15 +162,15 @@ func (t *tokens) get(ctx context.Context, refused string) (string, error) {
 }
 
 // call makes one call. A token that the receiver refuses is renewed once.
-func (l *line) call(ctx context.Context, make func(token string) *http.Request) (*http.Response, error) {
+func (l *line) call(ctx context.Context, request func(token string) *http.Request) (*http.Response, error) {
 	if l.tokens == nil {
-		return l.transport.RoundTrip(make(l.webhook.Endpoint.Auth.Bearer.Reveal()))
+		return l.transport.RoundTrip(request(l.webhook.Endpoint.Auth.Bearer.Reveal()))
 	}
 	token, err := l.tokens.get(ctx, "")
 	if err != nil {
 		return nil, err
 	}
-	response, err := l.transport.RoundTrip(make(token))
+	response, err := l.transport.RoundTrip(request(token))
 	if err != nil || response.StatusCode != http.StatusUnauthorized {
 		return response, err
 	}
@@ -178,7 +178,7 @@ func (l *line) call(ctx context.Context, make func(token string) *http.Request) 
 	if token, err = l.tokens.get(ctx, token); err != nil {
 		return nil, err
 	}
-	return l.transport.RoundTrip(make(token))
+	return l.transport.RoundTrip(request(token))
 }
 
 func (l *line) closeIdle() {

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,7 +107,7 @@ func signContentfulHeaders(r *Request, names []string, target string, at time.Ti
 	r.Header.Set(contentfulTimestamp, strconv.FormatInt(at.UnixMilli(), 10))
 	var lines []string
 	for _, name := range names {
-		lines = append(lines, name+":"+strings.TrimSpace(r.Header.Get(http.CanonicalHeaderKey(name))))
+		lines = append(lines, name+":"+strings.TrimSpace(r.Header.Get(name)))
 	}
 	head := fmt.Sprintf("%s\n%s\n%s\n", r.Method, contentfulPath(target), strings.Join(lines, ";"))
 	r.Header.Set(contentfulSignature, hex.EncodeToString(sum([]byte(secret), []byte(head), r.Body)))
