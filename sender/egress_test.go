@@ -25,7 +25,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// resolver asks a DNS server that answers from a zone: a name's next address
+// resolver asks a DNS server that answers from a zone: a name's next addresses
 // each time, the last one again and again.
 func resolver(t *testing.T, zone map[string][]string) *net.Resolver {
 	t.Helper()
@@ -59,12 +59,14 @@ func answerDNS(m dnsmessage.Message, zone map[string][]string) []byte {
 	name := strings.TrimSuffix(q.Name.String(), ".")
 	header := dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class}
 	if answers := zone[name]; len(answers) > 0 {
-		ip := netip.MustParseAddr(answers[0])
-		switch {
-		case q.Type == dnsmessage.TypeA && ip.Is4():
-			m.Answers = []dnsmessage.Resource{{Header: header, Body: &dnsmessage.AResource{A: ip.As4()}}}
-		case q.Type == dnsmessage.TypeAAAA && !ip.Is4():
-			m.Answers = []dnsmessage.Resource{{Header: header, Body: &dnsmessage.AAAAResource{AAAA: ip.As16()}}}
+		for text := range strings.FieldsSeq(answers[0]) {
+			ip := netip.MustParseAddr(text)
+			switch {
+			case q.Type == dnsmessage.TypeA && ip.Is4():
+				m.Answers = append(m.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AResource{A: ip.As4()}})
+			case q.Type == dnsmessage.TypeAAAA && !ip.Is4():
+				m.Answers = append(m.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AAAAResource{AAAA: ip.As16()}})
+			}
 		}
 		if len(m.Answers) > 0 && len(answers) > 1 {
 			zone[name] = answers[1:]
@@ -190,7 +192,8 @@ func TestMetadataIsAlwaysRefused(t *testing.T) {
 // A host that the operator wrote is called wherever it is; so is what is allowed.
 func TestOwnAndAllowedAddressesAreCalled(t *testing.T) {
 	t.Parallel()
-	c := newCaller(t, map[string][]string{"neighbour.example": {"127.0.0.1"}, "six.example": {"::1"}})
+	c := newCaller(t, map[string][]string{"neighbour.example": {"127.0.0.1"}, "six.example": {"::1"},
+		"several.example": {"10.0.0.1 fd00::1 127.0.0.1"}, "mixed.example": {"169.254.169.254 fd00:ec2::254 127.0.0.1"}})
 	check := func(want bool, host string, change func(*Endpoint)) {
 		t.Helper()
 		if a := c.call(t, host, change); a.arrived != want {
@@ -215,6 +218,8 @@ func TestOwnAndAllowedAddressesAreCalled(t *testing.T) {
 		check(true, host, func(e *Endpoint) { allow("127.0.0.0/8", "::1")(e); e.Egress.Strict = true })
 		check(false, host, allow("10.0.0.0/8", "fd00::/8"))
 	}
+	check(true, "several.example", allow("127.0.0.0/8")) // what may be called of it
+	check(true, "mixed.example", func(*Endpoint) {})
 	check(true, "127.0.0.1", allow("127.0.0.1"))
 	check(false, "127.0.0.2", allow("127.0.0.1"))
 	for _, public := range []string{"8.8.8.8", "1.1.1.1", "172.15.0.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00:1450::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"} {
