@@ -27,10 +27,11 @@ type Config struct {
 	Aliases map[string]map[string]string `yaml:"aliases"`
 	// Lookup is whether an entity is read before it is written, where something
 	// depends on what it was and that is not kept: needed or off.
-	Lookup   string       `yaml:"lookup"`
-	Webhooks []Webhook    `yaml:"webhooks"`
-	Admin    admin.Config `yaml:"admin"`
-	Log      LogConfig    `yaml:"log"`
+	Lookup   string        `yaml:"lookup"`
+	Egress   sender.Egress `yaml:"egress"`
+	Webhooks []Webhook     `yaml:"webhooks"`
+	Admin    admin.Config  `yaml:"admin"`
+	Log      LogConfig     `yaml:"log"`
 
 	dialect  *rules.Dialect
 	warnings setting.Problems // what is allowed, but hardly meant
@@ -178,6 +179,7 @@ func (c *Config) validateWebhooks(check setting.Check) {
 			first[w.Name] = i
 		}
 		w.Subscription.Validate(at)
+		w.Egress = c.Egress
 		w.Endpoint.Validate(at)
 		w.Queue.Validate(at)
 		if w.WantsConcise() && c.dialect != nil && c.dialect.Name != concise {

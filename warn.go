@@ -34,6 +34,9 @@ func (c *Config) warn(check setting.Check) {
 		if given := w.Credentials(); len(given) > 0 && w.URL.URL != nil && w.URL.Scheme == "http" && !isLocal(w.URL.Hostname()) {
 			at.Warn("url", "http:// sends what %s says unencrypted; use https://", given[0])
 		}
+		if token := w.Auth.OAuth2.TokenURL; token.URL != nil && token.Scheme == "http" && !isLocal(token.Hostname()) {
+			at.Warn("auth.oauth2.token_url", "http:// sends client_secret unencrypted; use https://")
+		}
 		if leadsTo(w.URL.URL, c.Proxy.Listen) {
 			at.Warn("url", "leads to proxy.listen: cmstap would call itself, and the CMS with it; name the receiver's own address")
 		}
@@ -77,6 +80,6 @@ func (w *Webhook) wants() string {
 		headers = append(headers, strings.ToLower(name)+": "+value.Reveal())
 	}
 	slices.Sort(headers)
-	return fmt.Sprintf("%s %q %q %v %q %q %q %q %q %q %q", w.URL, w.Form.Method, w.Form.ContentType+w.Form.Payload, w.Form.Body, strings.ToLower(strings.Join(topics, " ")), environments, w.Filter,
-		headers, w.Auth.Basic.Username, w.Auth.Basic.Password.Reveal(), w.Signing.Secret.Reveal())
+	return fmt.Sprintf("%s %q %q %v %q %q %q %q %q %q %q %q %q", w.URL, w.Form.Method, w.Form.ContentType+w.Form.Payload, w.Form.Body, strings.ToLower(strings.Join(topics, " ")), environments, w.Filter,
+		headers, w.Auth.Basic.Username, w.Auth.Basic.Password.Reveal(), w.Auth.Bearer.Reveal(), w.Auth.OAuth2.ClientID, w.Signing.Secret.Reveal())
 }

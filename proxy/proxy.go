@@ -11,13 +11,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -57,8 +55,8 @@ type Config struct {
 	TLS  TLS    `yaml:"tls"`
 	// UpstreamTLS is for a CMS whose certificate the system does not know, or that
 	// wants one.
-	UpstreamTLS    UpstreamTLS `yaml:"upstream_tls"`
-	TrustedProxies []string    `yaml:"trusted_proxies"`
+	UpstreamTLS    setting.ClientTLS `yaml:"upstream_tls"`
+	TrustedProxies []setting.Range   `yaml:"trusted_proxies"`
 	// Durability is what a write gets that can not be recorded: required (503)
 	// or best_effort (it passes, and the gap is counted and logged).
 	Durability string `yaml:"durability"`
@@ -81,17 +79,8 @@ type Config struct {
 	// for 4 MiB. What is larger passes all the same, but is not looked into.
 	MaxCopy int `yaml:"-"`
 
-	trusted     []netip.Prefix
 	tls         *tls.Config
 	upstreamTLS *tls.Config
-}
-
-// UpstreamTLS says how the CMS's certificate is checked, and what it is shown.
-type UpstreamTLS struct {
-	CA         string `yaml:"ca"`          // a file with the certificates to trust, instead of the system's
-	ServerName string `yaml:"server_name"` // the name to ask for, if it is not the host of upstream
-	Cert       string `yaml:"cert"`        // cmstap's own certificate and key, if the CMS asks for one
-	Key        string `yaml:"key"`
 }
 
 // TLS is the listener's certificate; without one the listener speaks plain
@@ -150,39 +139,18 @@ func (c *Config) Validate(check setting.Check) {
 	}
 	c.readCertificate(check)
 	c.readUpstreamTLS(check)
-	c.parseTrusted(check)
 }
 
 // readUpstreamTLS reads the certificates for the CMS's side.
 func (c *Config) readUpstreamTLS(check setting.Check) {
-	of := c.UpstreamTLS
-	c.upstreamTLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: of.ServerName}
-	if c.Upstream.URL != nil {
-		c.upstreamTLS.ServerName = cmp.Or(of.ServerName, c.Upstream.Hostname())
-		if of != (UpstreamTLS{}) && c.Upstream.Scheme != "https" {
-			check.Add("upstream_tls", "is for an upstream that begins with https://")
-		}
-	}
-	if of.CA != "" {
-		check.File("upstream_tls.ca", of.CA)
-		text, err := os.ReadFile(of.CA)
-		c.upstreamTLS.RootCAs = x509.NewCertPool()
-		if err != nil {
-			check.Add("upstream_tls.ca", "the file can not be read: %v", err)
-		} else if !c.upstreamTLS.RootCAs.AppendCertsFromPEM(text) {
-			check.Add("upstream_tls.ca", "there is no certificate in PEM form in %s", of.CA)
-		}
-	}
-	if of.Cert == "" && of.Key == "" {
+	c.upstreamTLS = c.UpstreamTLS.Load(check.In("upstream_tls"))
+	if c.Upstream.URL == nil {
 		return
 	}
-	check.File("upstream_tls.cert", of.Cert)
-	check.File("upstream_tls.key", of.Key)
-	pair, err := tls.LoadX509KeyPair(of.Cert, of.Key)
-	if err != nil {
-		check.Add("upstream_tls", "the certificate and key can not be read: %v", err)
+	c.upstreamTLS.ServerName = cmp.Or(c.UpstreamTLS.ServerName, c.Upstream.Hostname())
+	if c.UpstreamTLS != (setting.ClientTLS{}) && c.Upstream.Scheme != "https" {
+		check.Add("upstream_tls", "is for an upstream that begins with https://")
 	}
-	c.upstreamTLS.Certificates = []tls.Certificate{pair}
 }
 
 func (c *Config) readCertificate(check setting.Check) {
@@ -205,21 +173,6 @@ func (c *Config) Warn(check setting.Check) {
 	}
 	if end := c.tls.Certificates[0].Leaf.NotAfter; end.Before(time.Now()) {
 		check.Warn("tls.cert", "the certificate expired on %s; clients refuse it", end.UTC().Format(time.DateOnly))
-	}
-}
-
-func (c *Config) parseTrusted(check setting.Check) {
-	for i, text := range c.TrustedProxies {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			var address netip.Addr
-			address, err = netip.ParseAddr(text)
-			prefix = netip.PrefixFrom(address, address.BitLen())
-		}
-		if err != nil {
-			check.Add(fmt.Sprintf("trusted_proxies[%d]", i), "want an address or a range such as 10.0.0.0/8, not %q", text)
-		}
-		c.trusted = append(c.trusted, prefix)
 	}
 }
 

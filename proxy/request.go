@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 
 	"github.com/valyala/fasthttp"
 )
@@ -125,7 +126,7 @@ func (p *Proxy) scheme() string {
 }
 
 func (p *Proxy) isTrusted(ip netip.Addr) bool {
-	return slices.ContainsFunc(p.config.trusted, func(r netip.Prefix) bool { return r.Contains(ip) })
+	return slices.ContainsFunc(p.config.TrustedProxies, func(r setting.Range) bool { return r.Contains(ip) })
 }
 
 func isForwarded(name string) bool {

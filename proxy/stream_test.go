@@ -416,7 +416,7 @@ func TestUpstreamTLS(t *testing.T) {
 		answering(okAnswer)(c, secured, bufio.NewReader(secured))
 		_ = secured.CloseWrite()
 	})
-	check := func(want int, of UpstreamTLS) {
+	check := func(want int, of setting.ClientTLS) {
 		t.Helper()
 		h := newHouse(t, c.addr, func(_ *house, config *Config) {
 			config.Upstream = mustURL("https://" + c.addr)
@@ -426,15 +426,15 @@ func TestUpstreamTLS(t *testing.T) {
 			t.Errorf("%+v: answer %q, log %s", of, got, h.log)
 		}
 	}
-	all := UpstreamTLS{CA: cert, ServerName: "cms.internal", Cert: testCert, Key: testKey}
+	all := setting.ClientTLS{CA: cert, ServerName: "cms.internal", Cert: testCert, Key: testKey}
 	if check(200, all); asked != "cms.internal" {
 		t.Errorf("asked for %q", asked)
 	}
-	check(502, UpstreamTLS{ServerName: "cms.internal", Cert: testCert, Key: testKey})
-	check(502, UpstreamTLS{CA: cert, Cert: testCert, Key: testKey})
-	check(502, UpstreamTLS{CA: cert, ServerName: "cms.internal"})
+	check(502, setting.ClientTLS{ServerName: "cms.internal", Cert: testCert, Key: testKey})
+	check(502, setting.ClientTLS{CA: cert, Cert: testCert, Key: testKey})
+	check(502, setting.ClientTLS{CA: cert, ServerName: "cms.internal"})
 
-	for of, want := range map[UpstreamTLS]string{
+	for of, want := range map[setting.ClientTLS]string{
 		{CA: "/nowhere"}: "upstream_tls.ca: the file can not be read", {CA: testKey}: "upstream_tls.ca: there is no certificate",
 		{Cert: testCert}: "upstream_tls: the certificate and key can not be read", {}: "",
 	} {

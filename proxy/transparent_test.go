@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/valyala/fasthttp"
@@ -19,7 +21,9 @@ import (
 
 func preserveHost(_ *house, c *Config) { c.Host = "preserve" }
 
-func trustLoopback(_ *house, c *Config) { c.TrustedProxies = []string{"127.0.0.0/8"} }
+func trustLoopback(_ *house, c *Config) {
+	c.TrustedProxies = []setting.Range{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
+}
 
 func basePath(_ *house, c *Config) { c.Upstream = mustURL("http://" + c.Upstream.Host + "/base/") }
 

@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"crypto/tls"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -18,34 +19,27 @@ type Endpoint struct {
 	Form    shape.Form              `yaml:",inline"`
 	Auth    Auth                    `yaml:"auth"`
 	Signing Signing                 `yaml:"signing"`
-	Retry   Retry                   `yaml:"retry"`
-	Breaker Breaker                 `yaml:"breaker"`
-	Rate    Rate                    `yaml:"rate"`
-	Timeout setting.Duration        `yaml:"timeout"`
-	// Concurrency is how many calls may run at a time.
-	Concurrency int `yaml:"concurrency"`
-	// Imported says that the settings were made from a vendor's webhook, and not
-	// written by the operator.
+	TLS     setting.ClientTLS       `yaml:"tls"`
+	// Proxy is an HTTP proxy that makes the calls. Which addresses it calls is up
+	// to it.
+	Proxy setting.URL `yaml:"proxy"`
+	// Imported says that the definition was taken from elsewhere, so that its
+	// address is judged (Egress).
 	Imported bool `yaml:"imported"`
 
+	Retry   Retry            `yaml:"retry"`
+	Breaker Breaker          `yaml:"breaker"`
+	Rate    Rate             `yaml:"rate"`
+	Timeout setting.Duration `yaml:"timeout"`
+	// Concurrency is how many calls may run at a time.
+	Concurrency int `yaml:"concurrency"`
+
 	headers map[string]shape.Template // those that have values of the event
-}
 
-// Auth is how cmstap names itself to the receiver.
-type Auth struct {
-	Basic Basic `yaml:"basic"`
-}
+	// Egress is the config's, for all webhooks.
+	Egress Egress `yaml:"-"`
 
-// Basic is HTTP basic authentication.
-type Basic struct {
-	Username string         `yaml:"username"`
-	Password setting.Secret `yaml:"password"`
-}
-
-// Signing is how calls are signed.
-type Signing struct {
-	Scheme string         `yaml:"scheme"` // standard: Standard Webhooks 1.0
-	Secret setting.Secret `yaml:"secret"`
+	tls *tls.Config
 }
 
 // SetDefaults fills in what a webhook that says nothing gets.
@@ -71,49 +65,19 @@ func (e *Endpoint) Validate(check setting.Check) {
 		validateHeader(check.In("headers"), name, value.Reveal())
 	}
 	e.compileTemplates(check)
-	if given := e.Credentials(); len(given) > 1 {
-		check.Add(given[1], "%s says already who calls; keep one of them", given[0])
-	}
-	if e.Auth.Basic.Password.IsSet() && e.Auth.Basic.Username == "" {
-		check.Add("auth.basic.username", "is missing")
-	}
-	if strings.Contains(e.Auth.Basic.Username, ":") {
-		check.Add("auth.basic.username", "must not have a colon")
-	}
-	if e.Signing.Scheme != "" && e.Signing.Scheme != "standard" {
-		check.Add("signing.scheme", "must be standard")
-	}
-	if (e.Signing.Scheme != "") != e.Signing.Secret.IsSet() {
-		check.Add("signing", "needs both a scheme and a secret")
-	}
-	if _, err := shape.Key(e.Signing.Secret.Reveal()); err != nil {
-		check.Add("signing.secret", "%v", err)
-	}
+	e.validateAuth(check)
+	e.validateEgress(check)
+	e.Signing.validate(check.In("signing"))
 	e.Retry.validate(check.In("retry"))
 	e.Breaker.validate(check.In("breaker"))
-}
-
-// Credentials lists the settings that fill in the header Authorization.
-func (e *Endpoint) Credentials() []string {
-	var given []string
-	if e.URL.URL != nil && e.URL.User != nil {
-		given = append(given, "url")
-	}
-	if e.Auth.Basic.Username != "" {
-		given = append(given, "auth.basic")
-	}
-	for name := range e.Headers {
-		if strings.EqualFold(name, "Authorization") {
-			given = append(given, "headers."+name)
-		}
-	}
-	return given
 }
 
 // reserved are the headers that the config can not set.
 var reserved = []string{
 	"Content-Length", "Host", "Transfer-Encoding", "Connection", "Trailer", "Upgrade",
+	"Keep-Alive", "Te", "Proxy-Authorization", "Proxy-Connection",
 	"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature",
+	"X-Contentful-Signature", "X-Contentful-Signed-Headers", "X-Contentful-Timestamp", "X-Hub-Signature-256",
 }
 
 func isReserved(name string) bool {

@@ -70,7 +70,8 @@ func TestMistakes(t *testing.T) {
 	check("concurrency: 1001", `c.yaml:2: concurrency: must be from 1 to 1000`)
 	check("headers: { 'X A': b }", `c.yaml:2: headers.X A: is not a valid header name`)
 	check("headers: { host: b }", `c.yaml:2: headers.host: is set by cmstap and can not be given`)
-	for _, name := range []string{"X-Cmstap-Event", "x-cmstap-anything", "webhook-id", "Webhook-Timestamp", "Webhook-Signature"} {
+	for _, name := range []string{"X-Cmstap-Event", "x-cmstap-anything", "webhook-id", "Webhook-Timestamp", "Webhook-Signature",
+		"X-Contentful-Signature", "x-contentful-signed-headers", "X-Contentful-Timestamp", "X-Hub-Signature-256", "te", "Proxy-Authorization"} {
 		check("headers: { "+name+": b }", "c.yaml:2: headers."+name+": is set by cmstap and can not be given")
 	}
 	check(`headers: { X-A: "a\nb" }`, `c.yaml:2: headers.X-A: the value must be printable ASCII on one line`)
@@ -80,10 +81,32 @@ func TestMistakes(t *testing.T) {
 	check("headers: { authorization: b }\nauth: { basic: { username: a } }", "c.yaml:2: headers.authorization: auth.basic says already who calls; keep one of them")
 	check("signing: { scheme: standard, secret: { env: CMSTAP_NOT_SET } }", "c.yaml:2: signing.secret: the environment variable CMSTAP_NOT_SET is not set")
 	check("signing: { scheme: standard, secret: { value: whsec_ } }", `c.yaml:2: signing.secret: must be base64 after whsec_`)
-	check("signing: { scheme: own, secret: { value: b } }", `c.yaml:2: signing.scheme: must be standard`)
+	check("signing: { scheme: own, secret: { value: b } }", `c.yaml:2: signing.scheme: must be standard, contentful or github`)
 	check("signing: { scheme: standard }", `c.yaml:2: signing: needs both a scheme and a secret`)
 	check("signing: { secret: { value: b } }", `c.yaml:2: signing: needs both a scheme and a secret`)
 	check("signing: { scheme: standard, secret: { value: 'whsec_%' } }", `c.yaml:2: signing.secret: must be base64 after whsec_`)
+	check("signing: { scheme: standard, secret: { value: a }, previous: { value: whsec_ } }", `c.yaml:2: signing.previous: must be base64 after whsec_`)
+	check("signing: { previous: { value: a } }", "c.yaml:2: signing: needs both a scheme and a secret")
+	check("signing: { scheme: github, secret: { value: a }, previous: { value: b } }",
+		"c.yaml:2: signing.previous: is for the scheme standard: only that carries two signatures; change the secret when the receiver knows the new one")
+	check("signing: { scheme: contentful, secret: { value: short } }",
+		"c.yaml:2: signing.secret: must have exactly 64 of the characters 0-9 a-z A-Z + / = _ - for the scheme contentful")
+	check("signing: { scheme: contentful, secret: { value: " + strings.Repeat("aB3_", 16) + " } }")
+	check("auth: { bearer: { value: abc } }")
+	check("auth: { bearer: { value: Bearer abc } }", "c.yaml:2: auth.bearer: must be printable ASCII without spaces: the token alone, without the word Bearer")
+	check("auth: { basic: { username: a }, bearer: { value: b } }", "c.yaml:2: auth.bearer: auth.basic says already who calls; keep one of them")
+	check("auth: { oauth2: { token_url: https://id.example/t, client_id: a, client_secret: { value: b }, scopes: [c, d] } }")
+	check("auth: { oauth2: { scopes: a } }",
+		"c.yaml:2: auth.oauth2.client_id: is missing", "c.yaml:2: auth.oauth2.client_secret: is missing",
+		"c.yaml:2: auth.oauth2.token_url: name the address that gives tokens, for example https://id.example.com/oauth2/token")
+	check("auth: { oauth2: { token_url: https://u@id.example/t, client_id: a, client_secret: { value: b } } }",
+		"c.yaml:2: auth.oauth2.token_url: must not have a user; give client_id and client_secret")
+	check("auth: { oauth2: { token_url: http://169.254.169.254/t, client_id: a, client_secret: { value: b } } }",
+		"c.yaml:2: auth.oauth2.token_url: 169.254.169.254 is a cloud's metadata service, which is never called")
+	check("proxy: http://127.0.0.1:3128")
+	check("proxy: socks5://127.0.0.1:3128", "c.yaml:2: proxy: the address must start with http:// or https://")
+	check("tls: { ca: /nowhere }", "c.yaml:2: tls.ca: the file can not be read: open /nowhere: no such file or directory")
+	check("tls: { server_name: a }", "c.yaml:2: tls: is for a url that begins with https://")
 	for _, twice := range []string{"auth: { basic: { username: a } }", "headers: { Authorization: a }"} {
 		_, err := decode("url: http://u:p@x.example\n" + twice)
 		if err == nil || !strings.HasSuffix(err.Error(), ": url says already who calls; keep one of them") {

@@ -13,12 +13,19 @@ import (
 // answer is how a call ended, as judge needs it.
 type answer struct {
 	attempt    event.Attempt
-	failure    string        // timeout, connection or unfillable, if there was no status
+	failure    string        // timeout, connection, refused or unfillable, if there was no status
 	retryAfter time.Duration // 0 if the receiver did not ask for a wait
 }
 
 // longestWait caps what a receiver can ask for with Retry-After.
 const longestWait = 24 * time.Hour
+
+// refused is the failure of a call whose address is not to be called.
+const refused = "refused"
+
+// maxRefused bounds the attempts at such an address. A name may lead elsewhere
+// in a few minutes; after days the config would still have to be changed.
+const maxRefused = 3
 
 // judge says what an attempt means for its delivery. It is pure: the attempt
 // has just ended, and chance (0 to 1) spreads the waits by 20 % either way.
@@ -33,6 +40,8 @@ func (r *Retry) judge(a answer, chance float64) event.Settlement {
 		s.Result, s.Reason = event.GiveUp, "the templates can not be filled in, and another attempt would not change that: "+a.attempt.Error
 	case !r.covers(a):
 		s.Result, s.Reason = event.GiveUp, "this failure is not retried (webhooks[].retry.on)"
+	case a.failure == refused && a.attempt.Number >= maxRefused:
+		s.Result, s.Reason = event.GiveUp, "the address is refused (egress)"
 	case a.attempt.Number > len(r.Delays):
 		s.Result, s.Reason = event.GiveUp, "the last attempt failed (webhooks[].retry)"
 	default:
@@ -53,6 +62,9 @@ func (a answer) pauses() bool {
 }
 
 func (r *Retry) covers(a answer) bool {
+	if a.failure == refused {
+		return slices.Contains(r.On, "connection")
+	}
 	if a.failure != "" {
 		return slices.Contains(r.On, a.failure)
 	}

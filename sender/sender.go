@@ -45,8 +45,9 @@ func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
 	s := &Sender{}
 	for _, w := range webhooks {
 		s.lines = append(s.lines, &line{
-			webhook: w, store: store, log: log, transport: newTransport(w.Endpoint),
-			slots: make(chan struct{}, w.Endpoint.Concurrency), unsettled: make(chan struct{}, max(maxUnsettled, w.Endpoint.Concurrency)),
+			webhook: w, store: store, log: log, transport: newTransport(&w.Endpoint), tokens: newTokens(&w.Endpoint),
+			redactor: newRedactor(w.Endpoint.secrets()),
+			slots:    make(chan struct{}, w.Endpoint.Concurrency), unsettled: make(chan struct{}, max(maxUnsettled, w.Endpoint.Concurrency)),
 			gate: newGate(w.Endpoint, log.With("webhook", w.Name)),
 		})
 	}
@@ -79,6 +80,8 @@ type line struct {
 	store     Store
 	log       *slog.Logger
 	transport transport
+	tokens    *tokens // nil without auth.oauth2
+	redactor  *redactor
 	slots     chan struct{} // one for each call that runs
 	unsettled chan struct{} // one for each call that has ended and is not settled
 	gate      *gate
@@ -95,7 +98,7 @@ type transport interface {
 // run claims deliveries while there are free slots, until claiming ends.
 func (l *line) run(claiming, calls context.Context) {
 	var running sync.WaitGroup
-	defer l.transport.CloseIdleConnections()
+	defer l.closeIdle()
 	defer running.Wait()
 	claiming, l.gone = context.WithCancel(claiming)
 	defer l.gone()
@@ -178,8 +181,8 @@ func (l *line) attempt(ctx context.Context, d event.Delivery, probe bool) (s eve
 	if a.gone() {
 		l.gone()
 	}
-	if a.failure == unfillable {
-		l.gate.abandon(probe) // nobody was called
+	if a.failure == unfillable || a.failure == refused {
+		l.gate.abandon(probe) // of the webhook it tells nothing
 	} else {
 		l.gate.end(time.Now(), probe, a)
 	}
@@ -212,10 +215,10 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	defer cancel()
 	filled, err := l.webhook.Endpoint.templates().Fill(d)
 	if err != nil {
-		a.failure, a.attempt.Error = unfillable, shorten(l.redact(err.Error()), maxError)
+		a.failure, a.attempt.Error = unfillable, shorten(l.redact(err.Error(), false), maxError)
 		return a
 	}
-	response, err := l.transport.RoundTrip(l.request(ctx, d, a.attempt, filled))
+	response, err := l.call(ctx, func(token string) *http.Request { return l.request(ctx, d, a.attempt, filled, token) })
 	a.attempt.Duration = time.Since(start)
 	if err != nil {
 		a.failure, a.attempt.Error = l.explain(err)
@@ -228,14 +231,15 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	body := io.LimitReader(response.Body, drainBytes)
 	if response.StatusCode < 200 || response.StatusCode > 299 {
 		begin, _ := io.ReadAll(io.LimitReader(body, 2*maxAnswer))
-		a.attempt.Answer = shorten(l.redact(strings.ToValidUTF8(string(begin), "\uFFFD")), maxAnswer)
+		text := l.redact(strings.ToValidUTF8(string(begin), "\uFFFD"), len(begin) == 2*maxAnswer)
+		a.attempt.Answer = shorten(text, maxAnswer)
 	}
 	_, _ = io.Copy(io.Discard, body)
 	a.retryAfter = retryAfter(response.Header, time.Now())
 	return a
 }
 
-func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt, filled shape.Filled) *http.Request {
+func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt, filled shape.Filled, token string) *http.Request {
 	e := l.webhook.Endpoint
 	headers := filled.Headers
 	for name, value := range e.Headers {
@@ -245,7 +249,8 @@ func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Atte
 	}
 	shaped := shape.Build(shape.Call{
 		Delivery: d, Attempt: attempt.Number, Time: attempt.Time, Headers: headers,
-		Username: e.Auth.Basic.Username, Password: e.Auth.Basic.Password.Reveal(), SigningKey: e.Signing.Secret.Reveal(),
+		Username: e.Auth.Basic.Username, Password: e.Auth.Basic.Password.Reveal(),
+		Bearer: token, Target: filled.URL.RequestURI(), Signing: e.Signing.shape(),
 		Content: &filled.Content,
 	})
 	// GetBody lets a connection that the receiver closed while it was idle be
@@ -270,36 +275,29 @@ func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Atte
 func (l *line) explain(err error) (class, why string) {
 	var timeout net.Error
 	switch {
+	case isRefused(err):
+		return refused, shorten(l.redact(err.Error(), false), maxError)
+	case errors.Is(err, errNoToken) && errors.Is(err, context.DeadlineExceeded):
+		return "timeout", errNoToken.Error() + " in time"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "timeout", "no answer in time (webhooks[].timeout)"
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return "timeout", shorten(l.redact(err.Error()), maxError)
+		return "timeout", shorten(l.redact(err.Error(), false), maxError)
 	default:
-		return "connection", shorten(l.redact(err.Error()), maxError)
+		return "connection", shorten(l.redact(err.Error(), false), maxError)
 	}
 }
 
 // maxError bounds the text of an error: it may quote what a receiver sent.
 const maxError = 200
 
-// redact takes out of a text what may be secret: the address but for
-// its host, and what the config sends along. A receiver may have echoed it.
-func (l *line) redact(text string) string {
-	e := l.webhook.Endpoint
-	secrets := []string{e.URL.RequestURI(), e.URL.Path, e.URL.RawQuery, e.Auth.Basic.Password.Reveal(), e.Signing.Secret.Reveal()}
-	if e.URL.User != nil {
-		password, _ := e.URL.User.Password()
-		secrets = append(secrets, e.URL.User.String(), e.URL.User.Username(), password)
+// redact takes out of a text what may be secret. One that goes on may end in
+// the middle of that.
+func (l *line) redact(text string, goesOn bool) string {
+	if l.tokens != nil {
+		text = l.tokens.hides.Load().redact(text, goesOn)
 	}
-	for _, header := range e.Headers {
-		secrets = append(secrets, header.Reveal())
-	}
-	for _, secret := range append(secrets, e.literals()...) {
-		if len(secret) > 4 { // less is no secret, and a word of the text perhaps
-			text = strings.ReplaceAll(text, secret, "<secret>")
-		}
-	}
-	return text
+	return l.redactor.redact(text, goesOn)
 }
 
 func shorten(text string, most int) string {
@@ -362,17 +360,6 @@ func (l *line) report(d event.Delivery, s event.Settlement) {
 		l.log.Warn(s.Result.String(), append(fields, "next", time.Now().Add(s.Wait).UTC().Format(time.RFC3339))...)
 	case event.GiveUp:
 		l.log.Error(s.Result.String(), append(fields, "reason", s.Reason)...)
-	}
-}
-
-// newTransport makes the connections of one webhook. Redirects are answers, not
-// followed; answers are bounded.
-func newTransport(e Endpoint) transport {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	return &http.Transport{
-		DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
-		MaxConnsPerHost: e.Concurrency, MaxIdleConnsPerHost: e.Concurrency, IdleConnTimeout: 30 * time.Second,
-		TLSHandshakeTimeout: 5 * time.Second, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 

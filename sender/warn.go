@@ -26,7 +26,7 @@ func (e *Endpoint) Warn(check setting.Check) {
 	if e.Timeout.Std() > longTimeout {
 		check.Warn("timeout", "a receiver that hangs holds each call for %v; have it answer first and work afterwards, and give 1m or less", e.Timeout)
 	}
-	if key, _ := shape.Key(e.Signing.Secret.Reveal()); len(key) > 0 && len(key) < goodKey {
+	if key, _ := shape.Key(e.Signing.Secret.Reveal()); e.Signing.Scheme == shape.Standard && len(key) > 0 && len(key) < goodKey {
 		check.Warn("signing.secret", "the key has %d bytes, and Standard Webhooks asks for %d at least; make one with: echo whsec_$(openssl rand -base64 %d)", len(key), goodKey, goodKey)
 	}
 	e.Retry.warn(check.In("retry"))

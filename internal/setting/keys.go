@@ -31,7 +31,7 @@ func collectKeys(v reflect.Value, path string, keys *[]string) {
 		}
 	case reflect.Slice:
 		element := reflect.New(v.Type().Elem()).Elem()
-		if element.Kind() != reflect.Struct {
+		if element.Kind() != reflect.Struct || len(fieldsOf(element)) == 0 {
 			*keys = append(*keys, path)
 			return
 		}

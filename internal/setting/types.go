@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -138,6 +139,24 @@ func isPort(text string) bool {
 func IsListen(text string) bool {
 	_, port, err := net.SplitHostPort(text)
 	return err == nil && (port == "0" || isPort(port))
+}
+
+// Range is a range of addresses, written as 10.0.0.0/8, or a single one.
+type Range struct{ netip.Prefix }
+
+// UnmarshalText reads 10.0.0.0/8, or a single address.
+func (r *Range) UnmarshalText(text []byte) error {
+	prefix, err := netip.ParsePrefix(string(text))
+	if err != nil {
+		var address netip.Addr
+		address, err = netip.ParseAddr(string(text))
+		prefix = netip.PrefixFrom(address, address.BitLen())
+	}
+	if err != nil {
+		return fmt.Errorf("want an address or a range such as 10.0.0.0/8, not %q", text)
+	}
+	r.Prefix = prefix
+	return nil
 }
 
 // Secret is a value that never shows: it prints as <secret>. In YAML it is

@@ -3,10 +3,7 @@
 package shape
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,9 +21,9 @@ type Call struct {
 	Headers  map[string]string
 	Username string // basic auth, if not empty
 	Password string
-	// SigningKey signs the request by the Standard Webhooks specification 1.0,
-	// if not empty.
-	SigningKey string
+	Bearer   string // a bearer token, if not empty
+	Target   string // path and query as they are sent; some signatures cover it
+	Signing  Signing
 	// Content is what the webhook's templates made; nil for the form of the CMS's
 	// own webhooks.
 	Content *Content
@@ -64,9 +61,10 @@ func Build(c Call) Request {
 		basic := base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
 		r.Header.Set("Authorization", "Basic "+basic)
 	}
-	if c.SigningKey != "" {
-		sign(&r, e.ID, c.Time, c.SigningKey)
+	if c.Bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+c.Bearer)
 	}
+	sign(&r, c)
 	return r
 }
 
@@ -137,29 +135,3 @@ func headerValue(value string) string {
 }
 
 func unsafeInHeader(r rune) bool { return r < ' ' || r > '~' }
-
-// sign adds the three headers of Standard Webhooks 1.0 with the symmetric
-// scheme v1.
-func sign(r *Request, id string, at time.Time, key string) {
-	raw, _ := Key(key)
-	timestamp := strconv.FormatInt(at.Unix(), 10)
-	mac := hmac.New(sha256.New, raw)
-	mac.Write([]byte(id + "." + timestamp + "."))
-	mac.Write(r.Body)
-	r.Header.Set("Webhook-Id", id)
-	r.Header.Set("Webhook-Timestamp", timestamp)
-	r.Header.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
-}
-
-// Key is a signing key's bytes: base64 after "whsec_", or the text as it is.
-func Key(text string) ([]byte, error) {
-	encoded, isBase64 := strings.CutPrefix(text, "whsec_")
-	if !isBase64 {
-		return []byte(text), nil
-	}
-	key, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || len(key) == 0 {
-		return nil, errors.New("must be base64 after whsec_")
-	}
-	return key, nil
-}

@@ -81,7 +81,9 @@ func TestHeaders(t *testing.T) {
 
 func TestBuildIsPure(t *testing.T) {
 	t.Parallel()
-	c := call(func(c *shape.Call) { c.SigningKey, c.Headers = "k", map[string]string{"X-A": "b"} })
+	c := call(func(c *shape.Call) {
+		c.Signing, c.Headers = shape.Signing{Scheme: shape.Standard, Secret: "k"}, map[string]string{"X-A": "b"}
+	})
 	first := shape.Build(c)
 	if diff := cmp.Diff(first, shape.Build(c)); diff != "" {
 		t.Error(diff)
@@ -97,7 +99,7 @@ func TestSignature(t *testing.T) {
 	t.Parallel()
 	check := func(secret string, key []byte) {
 		t.Helper()
-		h := shape.Build(call(func(c *shape.Call) { c.SigningKey = secret })).Header
+		h := shape.Build(call(func(c *shape.Call) { c.Signing = shape.Signing{Scheme: shape.Standard, Secret: secret} })).Header
 		mac := hmac.New(sha256.New, key)
 		fmt.Fprintf(mac, "%s.%d.%s", "event1", 1767323045, `{"a": 1}`)
 		want := []string{"event1", "1767323045", "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))}
