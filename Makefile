@@ -4,7 +4,7 @@ SEED ?= 1
 FUZZTIME ?= 60s
 SOAK ?= 10m
 
-.PHONY: help crash jobs controls model bulk refused memory cms conformance soak writers fuzz bench bench-proxy bench-delivery
+.PHONY: help crash jobs controls model bulk batch refused memory cms conformance soak writers fuzz bench bench-proxy bench-delivery
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -23,6 +23,9 @@ model: ## random use of the outbox, with kills and other webhooks, against a mod
 
 bulk: ## a large commit, killed before each of its transactions
 	OUTBOX_TEST_STRIDE=1 go test -count=1 -timeout 10m -run TestBulkIsKilled -v ./outbox
+
+batch: ## 10,000 events in 100 bursts to a batched webhook, and three kills
+	CMSTAP_BURSTS=100 go test -count=1 -timeout 10m -run "TestBatch$$" -v .
 
 refused: ## 100,000 refused writes over 256 connections
 	CMSTAP_REFUSED_WRITES=100000 go test -count=1 -timeout 20m -run TestRefusedWrites -v .

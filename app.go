@@ -45,7 +45,7 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 	for i, w := range c.Webhooks {
 		names[i] = w.Name
 		store.Queues[w.Name] = w.Queue
-		endpoints[i] = sender.Webhook{Name: w.Name, Endpoint: w.Endpoint}
+		endpoints[i] = sender.Webhook{Name: w.Name, Endpoint: w.Endpoint, Bundled: w.Batch != nil}
 	}
 	var err error
 	if a.outbox, err = outbox.Open(store, names, log); err != nil {

@@ -227,7 +227,7 @@ func TestPayloadMistakes(t *testing.T) {
 	check("contentful", "body:\n    text:\n    - '${payload.sys.id'", `c.yaml:8: webhooks[0].body.text[0]: in "${payload.sys.id": a ${ has no closing brace; `+
 		"if the text goes on after a #, put it in quotes")
 	check("contentful", "headers: { X-A: '${tpye}' }", `c.yaml:6: webhooks[0].headers.X-A: in "tpye": 1:1: unknown name tpye; known are: `+
-		"id, time, type, action, topic, space, environment, alias, target, entity, actor, payload, request, confirmed, accepted, late, cause, changes, before")
+		"id, time, type, action, topic, space, environment, alias, target, entity, actor, payload, request, confirmed, accepted, late, cause, changes, events, before")
 }
 
 // Far too many webhooks are refused before anything is made of them.

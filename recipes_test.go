@@ -38,7 +38,7 @@ func (o *oneDelivery) Next(ctx context.Context, _ string, _ int) ([]event.Delive
 	}
 }
 
-func (o *oneDelivery) Settle(_ context.Context, _ event.Delivery, s event.Settlement) error {
+func (o *oneDelivery) SettleAll(_ context.Context, _ []event.Delivery, s event.Settlement) error {
 	o.settled <- s
 	return nil
 }
@@ -67,7 +67,7 @@ func delivered(t *testing.T, config string, e *event.Event) event.Settlement {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		sender.New([]sender.Webhook{{Name: w.Name, Endpoint: w.Endpoint}}, store, slog.New(slog.DiscardHandler)).Run(ctx)
+		sender.New([]sender.Webhook{{Name: w.Name, Endpoint: w.Endpoint, Bundled: w.Batch != nil}}, store, slog.New(slog.DiscardHandler)).Run(ctx)
 	}()
 	defer func() { cancel(); <-ended }()
 	select {
@@ -215,6 +215,7 @@ func TestImportIsDelivered(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, config, _ := imported(file)
+	config += "egress: { allow: [127.0.0.0/8] }\n"
 	e := recipeEvent("publish")
 	e.Native.Headers = []event.Header{{Name: "X-Contentful-Topic", Value: "ContentManagement.Entry.publish"}}
 	if s := delivered(t, config, e); s.Result != event.Delivered {

@@ -51,7 +51,7 @@ func (s *stored) run() {
 	s.stop, s.done = cancel, make(chan struct{})
 	go func() {
 		defer close(s.done)
-		New([]Webhook{{"hook", s.hook}}, s.Outbox, s.log.Logger()).Run(ctx)
+		New([]Webhook{{Name: "hook", Endpoint: s.hook}}, s.Outbox, s.log.Logger()).Run(ctx)
 	}()
 }
 

@@ -54,7 +54,7 @@ func TestStopGivesBackWhatIsUnsent(t *testing.T) {
 	url := receiver(t, func(http.ResponseWriter, *http.Request) { hits.Add(1) })
 	ctx, cancel := context.WithCancel(t.Context())
 	store := slowStore{newFakeStore(), cancel}
-	New([]Webhook{{"hook", endpoint(t, url, "")}}, store, (&testlog.Log{}).Logger()).Run(ctx)
+	New([]Webhook{{Name: "hook", Endpoint: endpoint(t, url, "")}}, store, (&testlog.Log{}).Logger()).Run(ctx)
 	if len(store.released) != 2 || hits.Load() != 0 || len(store.settled) != 0 {
 		t.Errorf("%d released, %d sent", len(store.released), hits.Load())
 	}
@@ -74,7 +74,7 @@ func TestStopCutsWhatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
-		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 5m")}}, store, (&testlog.Log{}).Logger())
+		s := New([]Webhook{{Name: "hook", Endpoint: endpoint(t, "http://x.example", "timeout: 5m")}}, store, (&testlog.Log{}).Logger())
 		s.lines[0].transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		store.deliveries <- delivery(0)
@@ -94,7 +94,7 @@ func TestTimeoutIsTheWebhooks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
-		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 7s")}}, store, (&testlog.Log{}).Logger())
+		s := New([]Webhook{{Name: "hook", Endpoint: endpoint(t, "http://x.example", "timeout: 7s")}}, store, (&testlog.Log{}).Logger())
 		s.lines[0].transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.Run(ctx)
@@ -113,14 +113,14 @@ func TestSettleIsRepeated(t *testing.T) {
 		store, log := newFakeStore(), &testlog.Log{}
 		store.failing.Store(10)
 		l := &line{webhook: Webhook{Name: "hook"}, store: store, log: log.Logger()}
-		l.settle(t.Context(), delivery(0), event.Settlement{})
+		l.settle(t.Context(), bundle{delivery(0)}, event.Settlement{})
 		if len(store.settled) != 1 || strings.Count(log.String(), "msg=store") != 1 {
 			t.Errorf("%d settled, log %s", len(store.settled), log)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		store.failing.Store(1 << 30)
-		l.settle(ctx, delivery(1), event.Settlement{})
+		l.settle(ctx, bundle{delivery(1)}, event.Settlement{})
 		if len(store.settled) != 1 || len(store.released) != 1 {
 			t.Error("at a stop it must be given back")
 		}
@@ -146,7 +146,7 @@ func TestClaimingGoesOnAfterErrors(t *testing.T) {
 		store, log := &failingStore{fakeStore: newFakeStore()}, &testlog.Log{}
 		store.failures.Store(5)
 		store.deliveries <- delivery(0)
-		s := New([]Webhook{{"hook", endpoint(t, "http://x.example", "timeout: 1s")}}, store, log.Logger())
+		s := New([]Webhook{{Name: "hook", Endpoint: endpoint(t, "http://x.example", "timeout: 1s")}}, store, log.Logger())
 		s.lines[0].transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		started := time.Now()
@@ -178,9 +178,9 @@ func TestAnswerAtTheLastMoment(t *testing.T) {
 		store, log := newFakeStore(), &testlog.Log{}
 		store.failing.Store(failures)
 		ctx, cut := context.WithCancel(t.Context())
-		l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: late{cut: cut}, gate: newGate(Endpoint{}, log.Logger())}
-		s, made := l.attempt(ctx, delivery(0), false)
-		l.conclude(ctx, delivery(0), s, made)
+		l := &line{webhook: Webhook{Name: "hook", Endpoint: endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: late{cut: cut}, gate: newGate(Endpoint{}, log.Logger())}
+		s, made := l.attempt(ctx, bundle{delivery(0)}, false)
+		l.conclude(ctx, bundle{delivery(0)}, s, made)
 		if len(store.settled) != settled || len(store.released) != released {
 			t.Errorf("%d settled, %d released", len(store.settled), len(store.released))
 		}
@@ -195,7 +195,7 @@ func TestAnswerAtTheLastMoment(t *testing.T) {
 // A store that hangs must not keep a stop for ever.
 type stuckStore struct{ *fakeStore }
 
-func (stuckStore) Settle(ctx context.Context, _ event.Delivery, _ event.Settlement) error {
+func (stuckStore) SettleAll(ctx context.Context, _ []event.Delivery, _ event.Settlement) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -208,7 +208,7 @@ func TestSettleDoesNotHang(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		started := time.Now()
-		if l.settle(ctx, delivery(0), event.Settlement{}) || time.Since(started) != settleTime || len(store.released) != 1 {
+		if l.settle(ctx, bundle{delivery(0)}, event.Settlement{}) || time.Since(started) != settleTime || len(store.released) != 1 {
 			t.Errorf("after %v, %d released", time.Since(started), len(store.released))
 		}
 	})
@@ -223,9 +223,9 @@ func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("boom"
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	store, log := newFakeStore(), &testlog.Log{}
-	l := &line{webhook: Webhook{"hook", endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: panicking{}, gate: newGate(Endpoint{}, log.Logger())}
-	given, made := l.attempt(t.Context(), delivery(2), false)
-	l.conclude(t.Context(), delivery(2), given, made)
+	l := &line{webhook: Webhook{Name: "hook", Endpoint: endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: panicking{}, gate: newGate(Endpoint{}, log.Logger())}
+	given, made := l.attempt(t.Context(), bundle{delivery(2)}, false)
+	l.conclude(t.Context(), bundle{delivery(2)}, given, made)
 	if text := log.String(); !strings.Contains(text, "msg=panic") || !strings.Contains(text, "boom") || !strings.Contains(text, "msg=failed") {
 		t.Error(text)
 	}
@@ -325,8 +325,8 @@ func TestOverARealOutbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := New([]Webhook{
-		{"half", endpoint(t, url, "breaker: off\nretry: { delays: ["+strings.Repeat("1ms, ", 99)+"1ms] }")},
-		{"hangs", endpoint(t, hangs, "timeout: 2s\nconcurrency: 1")}, // must not delay the other
+		{Name: "half", Endpoint: endpoint(t, url, "breaker: off\nretry: { delays: ["+strings.Repeat("1ms, ", 99)+"1ms] }")},
+		{Name: "hangs", Endpoint: endpoint(t, hangs, "timeout: 2s\nconcurrency: 1")}, // must not delay the other
 	}, store, log.Logger())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -25,13 +25,15 @@ import (
 type Webhook struct {
 	Name     string
 	Endpoint Endpoint
+	// Bundled says that what the store hands out at a time goes in one call.
+	Bundled bool
 }
 
 // Store is the outbox as the sender sees it; the outbox's package comment says
 // what its methods promise.
 type Store interface {
 	Next(ctx context.Context, webhook string, limit int) ([]event.Delivery, error)
-	Settle(ctx context.Context, d event.Delivery, s event.Settlement) error
+	SettleAll(ctx context.Context, deliveries []event.Delivery, s event.Settlement) error
 	Release(d event.Delivery)
 }
 
@@ -44,10 +46,14 @@ type Sender struct {
 func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
 	s := &Sender{}
 	for _, w := range webhooks {
+		concurrency := w.Endpoint.Concurrency
+		if w.Bundled {
+			concurrency = 1
+		}
 		s.lines = append(s.lines, &line{
 			webhook: w, store: store, log: log, transport: newTransport(&w.Endpoint), tokens: newTokens(&w.Endpoint),
 			redactor: newRedactor(w.Endpoint.secrets()),
-			slots:    make(chan struct{}, w.Endpoint.Concurrency), unsettled: make(chan struct{}, max(maxUnsettled, w.Endpoint.Concurrency)),
+			slots:    make(chan struct{}, concurrency), unsettled: make(chan struct{}, max(maxUnsettled, concurrency)),
 			gate: newGate(w.Endpoint, log.With("webhook", w.Name)),
 		})
 	}
@@ -73,6 +79,13 @@ func (s *Sender) Run(ctx context.Context) {
 // maxUnsettled bounds the calls of a webhook that have ended while their results
 // are on the way to the disk: a crash repeats them.
 const maxUnsettled = 64
+
+// bundle is what goes in one call: a delivery, or those that a batch has together.
+// They have the same end.
+type bundle []event.Delivery
+
+// attempts is how many were made so far.
+func (b bundle) attempts() int { return b[0].Attempts }
 
 // line is one webhook's senders.
 type line struct {
@@ -107,8 +120,8 @@ func (l *line) run(claiming, calls context.Context) {
 		if n == 0 {
 			return
 		}
-		deliveries, err := l.store.Next(claiming, l.webhook.Name, l.gate.wait(claiming, n))
-		for range n - len(deliveries) {
+		bundles, err := l.next(claiming, l.gate.wait(claiming, n))
+		for range n - len(bundles) {
 			<-l.slots
 		}
 		if err != nil && claiming.Err() == nil {
@@ -118,15 +131,34 @@ func (l *line) run(claiming, calls context.Context) {
 			pause(claiming, time.Second)
 		}
 		troubled = err != nil
-		for _, d := range deliveries {
+		for _, b := range bundles {
 			allowed, probe := l.gate.start(time.Now())
 			if claiming.Err() != nil || !allowed {
-				l.store.Release(d) // the stop came in between, or the gate has closed
+				l.release(b) // the stop came in between, or the gate has closed
 				<-l.slots
 				continue
 			}
-			running.Go(func() { l.deliver(calls, d, probe) })
+			running.Go(func() { l.deliver(calls, b, probe) })
 		}
+	}
+}
+
+// next returns what may go in up to n calls.
+func (l *line) next(ctx context.Context, n int) ([]bundle, error) {
+	deliveries, err := l.store.Next(ctx, l.webhook.Name, n)
+	if l.webhook.Bundled && len(deliveries) > 0 {
+		return []bundle{deliveries}, err
+	}
+	var bundles []bundle
+	for _, d := range deliveries {
+		bundles = append(bundles, bundle{d})
+	}
+	return bundles, err
+}
+
+func (l *line) release(b bundle) {
+	for _, d := range b {
+		l.store.Release(d)
 	}
 }
 
@@ -152,29 +184,29 @@ func (l *line) takeSlots(ctx context.Context) int {
 
 // deliver makes one attempt and settles it. The slot is free for the next call
 // while the disk takes its time.
-func (l *line) deliver(ctx context.Context, d event.Delivery, probe bool) {
-	s, made := l.attempt(ctx, d, probe)
+func (l *line) deliver(ctx context.Context, b bundle, probe bool) {
+	s, made := l.attempt(ctx, b, probe)
 	l.unsettled <- struct{}{}
 	<-l.slots
-	l.conclude(ctx, d, s, made)
+	l.conclude(ctx, b, s, made)
 	<-l.unsettled
 }
 
 // attempt makes one attempt, unless the stop cuts it off. A delivery that
 // panicked is given up, so that the others of its entity go on: it would panic
 // again.
-func (l *line) attempt(ctx context.Context, d event.Delivery, probe bool) (s event.Settlement, made bool) {
+func (l *line) attempt(ctx context.Context, b bundle, probe bool) (s event.Settlement, made bool) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			l.gate.abandon(probe)
-			l.log.Error("panic", "during", "a delivery", "webhook", d.Webhook, "event", d.Event.ID, "error", fault, "stack", string(debug.Stack()))
+			l.log.Error("panic", "during", "a delivery", "webhook", l.webhook.Name, "event", b[0].Event.ID, "error", fault, "stack", string(debug.Stack()))
 			s, made = event.Settlement{
-				Attempt: event.Attempt{Number: d.Attempts + 1, Time: time.Now().UTC()},
+				Attempt: event.Attempt{Number: b.attempts() + 1, Time: time.Now().UTC()},
 				Result:  event.GiveUp, Reason: "a fault in cmstap, see the log",
 			}, true
 		}
 	}()
-	a := l.send(ctx, d)
+	a := l.send(ctx, b)
 	if ctx.Err() != nil && a.attempt.Status == 0 {
 		return s, false // stopped in mid-call: not an attempt
 	}
@@ -191,11 +223,11 @@ func (l *line) attempt(ctx context.Context, d event.Delivery, probe bool) (s eve
 
 // conclude settles an attempt, and tells of it only if that worked: what is
 // not settled is repeated. A delivery that was not attempted is given back.
-func (l *line) conclude(ctx context.Context, d event.Delivery, s event.Settlement, made bool) {
+func (l *line) conclude(ctx context.Context, b bundle, s event.Settlement, made bool) {
 	if !made {
-		l.store.Release(d)
-	} else if l.settle(ctx, d, s) {
-		l.report(d, s)
+		l.release(b)
+	} else if l.settle(ctx, b, s) {
+		l.report(b, s)
 	}
 }
 
@@ -208,17 +240,17 @@ const (
 )
 
 // send makes one call.
-func (l *line) send(ctx context.Context, d event.Delivery) answer {
+func (l *line) send(ctx context.Context, b bundle) answer {
 	start := time.Now()
-	a := answer{attempt: event.Attempt{Number: d.Attempts + 1, Time: start.UTC()}}
+	a := answer{attempt: event.Attempt{Number: b.attempts() + 1, Time: start.UTC()}}
 	ctx, cancel := context.WithTimeout(ctx, l.webhook.Endpoint.Timeout.Std())
 	defer cancel()
-	filled, err := l.webhook.Endpoint.templates().Fill(d)
+	filled, err := l.fill(b)
 	if err != nil {
 		a.failure, a.attempt.Error = unfillable, shorten(l.redact(err.Error(), false), maxError)
 		return a
 	}
-	response, err := l.call(ctx, func(token string) *http.Request { return l.request(ctx, d, a.attempt, filled, token) })
+	response, err := l.call(ctx, func(token string) *http.Request { return l.request(ctx, b, a.attempt, filled, token) })
 	a.attempt.Duration = time.Since(start)
 	if err != nil {
 		a.failure, a.attempt.Error = l.explain(err)
@@ -239,7 +271,14 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	return a
 }
 
-func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt, filled shape.Filled, token string) *http.Request {
+func (l *line) fill(b bundle) (shape.Filled, error) {
+	if l.webhook.Bundled {
+		return l.webhook.Endpoint.templates().FillBundle(b)
+	}
+	return l.webhook.Endpoint.templates().Fill(b[0])
+}
+
+func (l *line) request(ctx context.Context, b bundle, attempt event.Attempt, filled shape.Filled, token string) *http.Request {
 	e := l.webhook.Endpoint
 	headers := filled.Headers
 	for name, value := range e.Headers {
@@ -248,7 +287,7 @@ func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Atte
 		}
 	}
 	shaped := shape.Build(shape.Call{
-		Delivery: d, Attempt: attempt.Number, Time: attempt.Time, Headers: headers,
+		Delivery: b[0], Bundle: l.bundleID(b), Events: len(b), Attempt: attempt.Number, Time: attempt.Time, Headers: headers,
 		Username: e.Auth.Basic.Username, Password: e.Auth.Basic.Password.Reveal(),
 		Bearer: token, Target: filled.URL.RequestURI(), Signing: e.Signing.shape(),
 		Content: &filled.Content,
@@ -310,18 +349,18 @@ func shorten(text string, most int) string {
 // settle makes the result durable. While that fails the delivery stays claimed
 // and it is tried again; at a stop the delivery is given back and repeated
 // after the restart.
-func (l *line) settle(ctx context.Context, d event.Delivery, s event.Settlement) (settled bool) {
+func (l *line) settle(ctx context.Context, b bundle, s event.Settlement) (settled bool) {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := l.trySettle(ctx, d, s)
+		err := l.trySettle(ctx, b, s)
 		if err == nil {
 			return true
 		}
 		if wait == 100*time.Millisecond {
-			l.log.Error("store", "webhook", l.webhook.Name, "event", d.Event.ID, "error", err,
+			l.log.Error("store", "webhook", l.webhook.Name, "event", b[0].Event.ID, "error", err,
 				"hint", "the result is stored as soon as that works; after a stop the call is repeated")
 		}
 		if ctx.Err() != nil {
-			l.store.Release(d)
+			l.release(b)
 			return false
 		}
 		pause(ctx, wait)
@@ -333,17 +372,35 @@ const settleTime = 2 * time.Second
 
 // trySettle does not end with the call's context: a result that came just as
 // the stop did is not thrown away.
-func (l *line) trySettle(ctx context.Context, d event.Delivery, s event.Settlement) error {
+func (l *line) trySettle(ctx context.Context, b bundle, s event.Settlement) error {
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
 	defer cancel()
-	return l.store.Settle(own, d, s)
+	return l.store.SettleAll(own, b, s)
 }
 
-// report writes the one line of an attempt.
-func (l *line) report(d event.Delivery, s event.Settlement) {
+// bundleID names what a batch has together; "" if there is no batch.
+func (l *line) bundleID(b bundle) string {
+	if !l.webhook.Bundled {
+		return ""
+	}
+	return shape.BundleID(b)
+}
+
+// report writes the one line of an attempt, or one for each event of a batch.
+func (l *line) report(b bundle, s event.Settlement) {
+	id := l.bundleID(b)
+	for _, d := range b {
+		l.reportOne(d, id, s)
+	}
+}
+
+func (l *line) reportOne(d event.Delivery, id string, s event.Settlement) {
 	fields := []any{
 		"webhook", d.Webhook, "event", d.Event.ID, "topic", d.Event.Topic(), "entity", d.Event.Entity.ID,
 		"attempt", s.Attempt.Number, "status", s.Attempt.Status, "duration", s.Attempt.Duration.Round(time.Microsecond),
+	}
+	if id != "" {
+		fields = append(fields, "batch", id)
 	}
 	if s.Attempt.Error != "" {
 		fields = append(fields, "error", s.Attempt.Error)

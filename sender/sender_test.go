@@ -50,14 +50,16 @@ func (f *fakeStore) Next(ctx context.Context, _ string, limit int) ([]event.Deli
 	}
 }
 
-func (f *fakeStore) Settle(ctx context.Context, d event.Delivery, s event.Settlement) error {
+func (f *fakeStore) SettleAll(ctx context.Context, deliveries []event.Delivery, s event.Settlement) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if f.failing.Add(-1) >= 0 {
 		return errors.New("the disk is busy")
 	}
-	f.settled <- settled{d, s}
+	for _, d := range deliveries {
+		f.settled <- settled{d, s}
+	}
 	return nil
 }
 
@@ -87,7 +89,7 @@ func endpoint(t *testing.T, url, more string) Endpoint {
 func run(t *testing.T, url, config string) *running {
 	t.Helper()
 	r := &running{fakeStore: newFakeStore(), t: t, log: &testlog.Log{}, done: make(chan struct{})}
-	s := New([]Webhook{{"hook", endpoint(t, url, config)}}, r.fakeStore, r.log.Logger())
+	s := New([]Webhook{{Name: "hook", Endpoint: endpoint(t, url, config)}}, r.fakeStore, r.log.Logger())
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	go func() { defer close(r.done); s.Run(ctx) }()

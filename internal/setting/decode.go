@@ -52,6 +52,16 @@ func (d *document) syntax(err error) {
 
 // value reads node into v. A null leaves the default.
 func (d *document) value(node *yaml.Node, v reflect.Value, path string) {
+	if v.Kind() == reflect.Pointer { // nil if the file does not have it
+		if node.Tag == "!!null" {
+			return
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+		if own, ok := v.Interface().(defaulter); ok {
+			own.SetDefaults()
+		}
+		v = v.Elem()
+	}
 	node, ok := d.enter(node, path)
 	if !ok {
 		return
@@ -84,13 +94,6 @@ func (d *document) value(node *yaml.Node, v reflect.Value, path string) {
 	switch v.Kind() {
 	case reflect.Struct:
 		d.mapping(node, v, path)
-	case reflect.Pointer: // nil if the file does not have it
-		part := reflect.New(v.Type().Elem())
-		if own, ok := part.Interface().(defaulter); ok {
-			own.SetDefaults()
-		}
-		d.value(node, part.Elem(), path)
-		v.Set(part)
 	case reflect.Map:
 		d.entries(node, v, path)
 	case reflect.Slice:

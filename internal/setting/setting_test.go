@@ -12,6 +12,7 @@ import (
 	"cmstap/internal/setting"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 type config struct {
@@ -301,4 +302,26 @@ func FuzzDecode(f *testing.F) {
 		var c config
 		_ = setting.Decode("c.yaml", text, &c, nil)
 	})
+}
+
+// A part that a file may leave out as a whole has its own defaults if it is there.
+func TestPartsThatMayBeLeftOut(t *testing.T) {
+	t.Parallel()
+	check := func(text string, want *hook) {
+		t.Helper()
+		var c struct {
+			Part *hook `yaml:"part"`
+			Of   int   `yaml:"of"`
+		}
+		if err := setting.Decode("c.yaml", []byte(text), &c, func(setting.Check) {}); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(want, c.Part, cmpopts.IgnoreFields(hook{}, "Secret")); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+	check("of: 1", nil)
+	check("part:", nil)
+	check("part: {}", &hook{Extra: Extra{Tries: 3}})
+	check("part: { tries: 5, name: a }", &hook{Name: "a", Extra: Extra{Tries: 5}})
 }

@@ -23,10 +23,11 @@ func BundleID(deliveries []event.Delivery) string {
 // read all of them as events, and else the first.
 func (t Templates) FillBundle(deliveries []event.Delivery) (Filled, error) {
 	f, err := t.fill(deliveries)
+	f.Content.Native = false
 	if err != nil || t.Form.bodiless() || t.Form.body != nil {
 		return f, err
 	}
-	if f.Content.Native = false; t.Form.Payload == CloudEvents {
+	if t.Form.Payload == CloudEvents {
 		f.Content.ContentType = typeCloudEvents
 		f.Content.Body, err = cloudEventsOf(deliveries)
 		return f, err

@@ -16,6 +16,10 @@ import (
 // Call is what a request is made from.
 type Call struct {
 	Delivery event.Delivery
+	// Bundle is the id of the bundle whose first delivery that is, of so many
+	// Events; "" if it goes alone.
+	Bundle   string
+	Events   int
 	Attempt  int       // from 1
 	Time     time.Time // when the attempt starts; UTC
 	Headers  map[string]string
@@ -95,6 +99,11 @@ func nativeValue(h event.Header, c Call) string {
 // addOwn adds cmstap's own headers: the event's id, and what the receiver
 // should know of doubts.
 func addOwn(header http.Header, c Call) {
+	if c.Bundle != "" { // what is to be known of its events is with each of them
+		header.Set("X-Cmstap-Batch", c.Bundle)
+		header.Set("X-Cmstap-Batch-Events", strconv.Itoa(c.Events))
+		return
+	}
 	e := c.Delivery.Event
 	header.Set("X-Cmstap-Event", e.ID)
 	if !e.Confirmed {

@@ -1,6 +1,7 @@
 package shape
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -31,7 +32,7 @@ type Signing struct {
 func sign(r *Request, c Call) {
 	switch c.Signing.Scheme {
 	case Standard:
-		signStandard(r, c.Delivery.Event.ID, c.Time, c.Signing)
+		signStandard(r, cmp.Or(c.Bundle, c.Delivery.Event.ID), c.Time, c.Signing)
 	case Contentful:
 		signContentful(r, c.Target, c.Time, c.Signing.Secret)
 	case GitHub:
