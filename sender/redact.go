@@ -135,12 +135,20 @@ func secretsOfURL(u *url.URL) []string {
 	for _, values := range u.Query() {
 		secrets = append(secrets, values...)
 	}
-	for part := range strings.SplitSeq(u.Path, "/") {
-		if len(part) >= shortestPart && !word.MatchString(part) {
-			secrets = append(secrets, part)
+	return append(secrets, tokensOf(u.Path)...)
+}
+
+// tokensOf are the values of a query, and the parts of a path that look like
+// tokens.
+func tokensOf(text string) (tokens []string) {
+	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("/?&", r) }) {
+		if _, value, isQuery := strings.Cut(part, "="); isQuery {
+			tokens = append(tokens, value)
+		} else if len(part) >= shortestPart && !word.MatchString(part) {
+			tokens = append(tokens, part)
 		}
 	}
-	return secrets
+	return tokens
 }
 
 // word is a part of a path that is a word and not a token: build, webhooks,
