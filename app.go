@@ -39,14 +39,12 @@ type app struct {
 func newApp(c *Config, log *slog.Logger) (*app, error) {
 	a := &app{log: log}
 	names := make([]string, len(c.Webhooks))
-	subscribers := make([]rules.Webhook, len(c.Webhooks))
 	endpoints := make([]sender.Webhook, len(c.Webhooks))
 	store := c.Outbox
 	store.Queues = map[string]outbox.Queue{}
 	for i, w := range c.Webhooks {
 		names[i] = w.Name
 		store.Queues[w.Name] = w.Queue
-		subscribers[i] = rules.Webhook{Name: w.Name, Subscription: w.Subscription}
 		endpoints[i] = sender.Webhook{Name: w.Name, Endpoint: w.Endpoint}
 	}
 	var err error
@@ -54,7 +52,7 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 		return nil, err
 	}
 	a.tap = &tap{
-		rules: rules.New(c.dialect, subscribers).Truncating(int(c.Outbox.MaxPayload)), outbox: a.outbox, log: log,
+		rules: rules.New(c.dialect, c.subscribers()).Truncating(int(c.Outbox.MaxPayload)), outbox: a.outbox, log: log,
 		bestEffort: c.Proxy.Durability == "best_effort", lookup: c.Lookup != "off",
 	}
 	a.tap.token = a.tap.rules.Credentials(c.Recovery.Token.Reveal())

@@ -136,7 +136,7 @@ func TestCheckWarnings(t *testing.T) {
 	twins := hooks + "- { name: a, url: https://x.example/, topics: [Entry.save, '*.publish'], environments: [a] }\n- name: b\n  topics: ['*.publish', entry.save]\n  environments: [%s]\n  url: https://x.example/\n"
 	check(fmt.Sprintf(twins, "a"), twice)
 	check(fmt.Sprintf(twins, "b"))
-	for _, other := range []string{"filter: confirmed", "headers: { X-Kind: b }", "auth: { basic: { username: b } }", "signing: { scheme: standard, secret: { value: 123456789012345678901234 } }"} {
+	for _, other := range []string{"filter: confirmed", "headers: { X-Kind: b }", "auth: { basic: { username: b } }", "signing: { scheme: standard, secret: { value: 123456789012345678901234 } }", "method: PUT", "body: { a: b }", "payload: envelope"} {
 		check(fmt.Sprintf(twins, "a") + "  " + other + "\n")
 	}
 

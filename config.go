@@ -52,6 +52,9 @@ type LogConfig struct {
 	File   string `yaml:"file"`   // empty: standard error
 }
 
+// concise is the dialect whose payloads have a short form.
+const concise = "contentstack-concise"
+
 // maxWebhooks bounds the goroutines and the size of a commit, and maxConfig, in
 // bytes, what reading a file takes.
 const (
@@ -179,10 +182,23 @@ func (c *Config) validateWebhooks(check setting.Check) {
 		w.Egress = c.Egress
 		w.Endpoint.Validate(at)
 		w.Queue.Validate(at)
+		if w.WantsConcise() && c.dialect != nil && c.dialect.Name != concise {
+			at.Add("payload", "only the dialect %s has a concise form, and it is for all webhooks: set proxy.dialect, and leave payload out", concise)
+		}
 		if w.Skips() && c.dialect != nil && strings.HasPrefix(c.dialect.Name, "contentstack") {
 			at.Add("superseded", "events of Contentstack name their locale in the payload only, so what looks superseded may be of another locale; leave it out")
 		}
 	}
+}
+
+// subscribers are the webhooks as rules know them.
+func (c *Config) subscribers() []rules.Webhook {
+	subscribers := make([]rules.Webhook, len(c.Webhooks))
+	for i := range c.Webhooks {
+		w := &c.Webhooks[i]
+		subscribers[i] = rules.Webhook{Name: w.Name, Subscription: w.Subscription, Reads: w.Reads}
+	}
+	return subscribers
 }
 
 func (c *LogConfig) validate(check setting.Check) {

@@ -205,6 +205,31 @@ func TestQueueMistakes(t *testing.T) {
 	}
 }
 
+func TestPayloadMistakes(t *testing.T) {
+	t.Parallel()
+	check := func(dialect, settings, want string) {
+		t.Helper()
+		text := "proxy: { upstream: https://cms.example, dialect: " + dialect + " }\nwebhooks:\n- name: a\n  url: https://x.example/\n  topics: '*.*'\n  " + settings
+		got := ""
+		if _, err := parseConfig("c.yaml", []byte(text), &runCommand{}); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s, %s: %s", dialect, settings, got)
+		}
+	}
+	for _, dialect := range []string{"contentful", "contentstack", "datocms", "strapi"} {
+		check(dialect, "payload: native", "")
+		check(dialect, "payload: concise", "c.yaml:6: webhooks[0].payload: only the dialect contentstack-concise has a concise form, and it is for all webhooks: "+
+			"set proxy.dialect, and leave payload out")
+	}
+	check("contentstack-concise", "payload: concise", "")
+	check("contentful", "body:\n    text:\n    - '${payload.sys.id'", `c.yaml:8: webhooks[0].body.text[0]: in "${payload.sys.id": a ${ has no closing brace; `+
+		"if the text goes on after a #, put it in quotes")
+	check("contentful", "headers: { X-A: '${tpye}' }", `c.yaml:6: webhooks[0].headers.X-A: in "tpye": 1:1: unknown name tpye; known are: `+
+		"id, time, type, action, topic, space, environment, alias, target, entity, actor, payload, request, confirmed, accepted, late, cause, changes, before")
+}
+
 // Far too many webhooks are refused before anything is made of them.
 func TestTooManyWebhooks(t *testing.T) {
 	t.Parallel()

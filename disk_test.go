@@ -91,11 +91,16 @@ type diskTrial struct {
 
 func newDiskTrial(t *testing.T, durability string, api demo.ContentAPIOptions, receiver demo.ReceiverOptions) *diskTrial {
 	t.Helper()
+	return newDiskTrialOn(t, mountSmallDisk(t), durability, api, receiver)
+}
+
+func newDiskTrialOn(t *testing.T, disk *smallDisk, durability string, api demo.ContentAPIOptions, receiver demo.ReceiverOptions) *diskTrial {
+	t.Helper()
 	program, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &diskTrial{t: t, program: program, disk: mountSmallDisk(t), api: demo.NewContentAPI(api), receiver: demo.NewReceiver(receiver)}
+	d := &diskTrial{t: t, program: program, disk: disk, api: demo.NewContentAPI(api), receiver: demo.NewReceiver(receiver)}
 	d.config = fmt.Sprintf(`
 proxy: { listen: "127.0.0.1:0", upstream: %q, durability: %s }
 outbox: { path: %q, min_free: 64MiB }

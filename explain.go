@@ -52,11 +52,7 @@ func (c *explainCommand) explain(stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	subscribers := make([]rules.Webhook, len(config.Webhooks))
-	for i, w := range config.Webhooks {
-		subscribers[i] = rules.Webhook{Name: w.Name, Subscription: w.Subscription}
-	}
-	e, err := c.explanation(rules.New(config.dialect, subscribers).Truncating(int(config.Outbox.MaxPayload)), config.Outbox.Links)
+	e, err := c.explanation(rules.New(config.dialect, config.subscribers()).Truncating(int(config.Outbox.MaxPayload)), config.Outbox.Links)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,7 @@ type commands struct {
 	Check   checkCommand   `cmd:"" help:"Say what run would refuse and what looks wrong, and change nothing."`
 	Explain explainCommand `cmd:"" help:"Say what would become of a request: its route, its events, and who gets them."`
 	Drop    dropCommand    `cmd:"" help:"Delete what waits for a webhook that the config no longer has. cmstap must not run."`
+	Import  importCommand  `cmd:"" help:"Make settings of what a CMS has."`
 	Demo    demoCommand    `cmd:"" help:"Play an editorial story against a sample CMS and show the webhooks that follow."`
 	Version struct{}       `cmd:"" help:"Print the version."`
 }
@@ -84,6 +85,8 @@ func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, st
 			err = c.Explain.explain(stdout)
 		case "drop <name>":
 			err = c.Drop.drop(ctx, stdout)
+		case "import contentful <file>":
+			err = c.Import.Contentful.run(os.Stdin, stdout)
 		case "demo":
 			err = c.Demo.run(ctx, stdout)
 		case "version":

@@ -36,7 +36,7 @@ func (c *Config) summarize(file string, out io.Writer) error {
 }
 
 func (w *Webhook) summary() string {
-	return fmt.Sprintf("%s -> %s: %s; %s; %s; %v; %s", w.Name, w.URL.Host, strings.Join(w.Topics, ", "),
+	return fmt.Sprintf("%s -> %s: %s; %s; %s; %v; %s", w.Name, either(w.TemplatedHost(), "a host that a template makes", w.URL.Host), strings.Join(w.Topics, ", "),
 		either(len(w.Environments) > 0, "in "+strings.Join(w.Environments, ", "), "in every environment"),
 		either(w.Filter != "", "filtered", "no filter"), w.Retry, either(w.Signing.Scheme != "", "signed", "not signed"))
 }

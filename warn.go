@@ -80,6 +80,6 @@ func (w *Webhook) wants() string {
 		headers = append(headers, strings.ToLower(name)+": "+value.Reveal())
 	}
 	slices.Sort(headers)
-	return fmt.Sprintf("%s %q %q %q %q %q %q %q %q %q", w.URL, strings.ToLower(strings.Join(topics, " ")), environments, w.Filter,
+	return fmt.Sprintf("%s %q %q %v %q %q %q %q %q %q %q %q %q", w.URL, w.Form.Method, w.Form.ContentType+w.Form.Payload, w.Form.Body, strings.ToLower(strings.Join(topics, " ")), environments, w.Filter,
 		headers, w.Auth.Basic.Username, w.Auth.Basic.Password.Reveal(), w.Auth.Bearer.Reveal(), w.Auth.OAuth2.ClientID, w.Signing.Secret.Reveal())
 }

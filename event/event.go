@@ -72,7 +72,7 @@ type Event struct {
 	// Changes are the dotted paths of what differs between Before and the
 	// entity as it is now, sorted; ChangesUnseen says why they are not known.
 	// They are made only if somebody asks for them.
-	Changes       []string `json:"changes,omitempty"`
+	Changes       []string `json:"changes,omitzero"`
 	ChangesUnseen string   `json:"changes_unseen,omitempty"`
 	// Truncated is true if the entity is too large to be kept: Payload only names it.
 	Truncated bool `json:"truncated,omitempty"`

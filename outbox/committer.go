@@ -231,6 +231,7 @@ func (o *Outbox) persist(b *batch) error {
 		return b.err
 	}
 	if err := b.txn.Commit(); err != nil {
+		o.guard.fail(err)
 		return err
 	}
 	o.commits++

@@ -28,15 +28,37 @@ type guard struct {
 	log  *slog.Logger
 
 	// What the last look saw.
-	free atomic.Int64
-	low  atomic.Bool // since free was below min, until it is a tenth above
+	free   atomic.Int64
+	low    atomic.Bool // since free was below min, until it is a tenth above
+	failed atomic.Pointer[error]
 }
+
+// fail notes that the disk failed. From then on nothing is stored until the next
+// start: after a failed sync nobody knows what of the log is on disk, and what
+// comes behind a hole in it would not be found again.
+func (g *guard) fail(err error) {
+	err = fmt.Errorf("outbox.path: the disk of %s failed: %w", g.path, err)
+	if g.failed.CompareAndSwap(nil, &err) {
+		g.log.Error("disk_failed", "path", g.path, "error", err,
+			"hint", "no write can be recorded (proxy.durability) until a restart; reads pass; look after the disk first: what was accepted is in the folder")
+	}
+}
+
+// errReadOnly says that the kernel allows no writing, as after an error of the
+// disk. A sync may succeed then, and write nothing.
+var errReadOnly = errors.New("read-only file system")
 
 // look reads the free space, and says so when the guard closes and when it
 // opens again. It takes a microsecond, so it is done for every transaction; a
 // disk that hangs may hold it up, so only the goroutine that writes does it.
 func (g *guard) look() error {
 	free, err := g.read(g.path)
+	if errors.Is(err, errReadOnly) {
+		g.fail(err)
+	}
+	if failed := g.failed.Load(); failed != nil {
+		return *failed
+	}
 	if err != nil {
 		return fmt.Errorf("outbox.path: the free space of %s can not be read: %w", g.path, err)
 	}
@@ -56,6 +78,9 @@ func (g *guard) look() error {
 
 // begins refuses what is new while the disk is low.
 func (g *guard) begins() error {
+	if failed := g.failed.Load(); failed != nil {
+		return *failed
+	}
 	if g.low.Load() {
 		return g.full()
 	}
@@ -64,6 +89,9 @@ func (g *guard) begins() error {
 
 // ends refuses to write anything below half of min.
 func (g *guard) ends() error {
+	if failed := g.failed.Load(); failed != nil {
+		return *failed
+	}
 	if setting.Size(g.free.Load()) < g.min/2 {
 		return g.full()
 	}
@@ -79,7 +107,7 @@ func (g *guard) full() error {
 func mib(size setting.Size) string { return fmt.Sprintf("%dMiB", size>>20) }
 
 // FreeSpace returns what an ordinary user may still write to the file system
-// of a path, in bytes.
+// of a path, in bytes; an error if that is read-only.
 func FreeSpace(path string) (setting.Size, error) {
 	var s syscall.Statfs_t
 	err := syscall.Statfs(path, &s)
@@ -88,6 +116,10 @@ func FreeSpace(path string) (setting.Size, error) {
 	}
 	if err != nil {
 		return 0, err
+	}
+	const readOnly = 1 // ST_RDONLY of statvfs(3)
+	if s.Flags&readOnly != 0 {
+		return 0, errReadOnly
 	}
 	free := s.Bavail * uint64(s.Bsize)
 	if s.Blocks == 0 || free > math.MaxInt64 { // it has no bound

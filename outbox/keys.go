@@ -16,7 +16,7 @@ import (
 
 // The layout: a tag byte, then big-endian numbers and strings.
 //
-//	m name                            meta: format; seq; commits; webhook/NAME -> number
+//	m name                            meta: format; seq; commits; webhook/NAME -> number; parked/NAME -> time8
 //	i intent                          event.Intent
 //	e seq8                            eventRecord: the event without its payload
 //	x eventID32                       seq8: where the event of that id is

@@ -41,6 +41,9 @@ func (o *Outbox) Maintain(now time.Time) error {
 		}
 		more = stale.full()
 	}
+	if err := o.expire(now); err != nil {
+		return err
+	}
 	return o.shrink()
 }
 

@@ -77,8 +77,8 @@ func (o *Outbox) serve() {
 	close(o.ready)
 }
 
-// closeStore closes Badger, which writes the memory table to disk. If there is
-// no room for that, the store is left as a kill would leave it.
+// closeStore closes Badger, which writes the memory table to disk, and tries that
+// for ever. If it can not be, the store is left as a kill would leave it.
 func (o *Outbox) closeStore() error {
 	if o.db == nil {
 		return nil

@@ -23,6 +23,8 @@
 //   - Below min_free Begin returns ErrNoSpace; below half of it everything does,
 //     and nothing is written. What was stored before stays. A store that can not
 //     be opened for want of space is opened later; see Ready.
+//   - After an error of the disk nothing is stored until the next Open: what came
+//     after a failed sync could be lost with it. Reads go on.
 //   - Bodies of requests, credentials and query strings never get here.
 package outbox
 
@@ -34,7 +36,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -365,7 +366,7 @@ func (o *Outbox) load(webhooks []string) error {
 	if err := o.boundWaits(); err != nil {
 		return err
 	}
-	return o.sayParked(webhooks)
+	return o.park(webhooks)
 }
 
 func (o *Outbox) checkFormat() error {
@@ -421,22 +422,6 @@ func (o *Outbox) nameWebhooks(names []string) error {
 			o.hooks[name] = newQueue(name, highest)
 			if err := txn.Set(metaKey("webhook/"+name), be.AppendUint32(nil, highest)); err != nil {
 				return err
-			}
-		}
-		return nil
-	})
-}
-
-// sayParked says how many deliveries wait for webhooks that the config no
-// longer has.
-func (o *Outbox) sayParked(names []string) error {
-	return o.db.View(func(txn *badger.Txn) error {
-		for name, q := range o.hooks {
-			if slices.Contains(names, name) {
-				continue
-			}
-			if waiting := count(txn, orderPrefix(q.id)); waiting > 0 {
-				o.log.Warn("parked", "webhook", name, "waiting", waiting, "hint", "the config has no webhook of this name; add it again to deliver them, or delete them: cmstap drop")
 			}
 		}
 		return nil

@@ -259,11 +259,45 @@ func TestParkedDeliveriesAreSaidAndKept(t *testing.T) {
 	if got := s.names("c", 10); len(got) != 0 {
 		t.Errorf("c got %v", got)
 	}
-	s.must(s.Maintain(start.Add(1000 * day)))
+	s.must(s.Maintain(start.Add(7*day - time.Second)))
 	s.hooks = []string{"a", "b", "c"}
 	s.reopen()
 	if got := len(s.drain("a")); got != 2 {
 		t.Errorf("a got %d of 2", got)
+	}
+}
+
+// TestParkedDeliveriesExpire: the time counts from when the webhook was first not
+// there, over restarts; one that came back in between has it anew.
+func TestParkedDeliveriesExpire(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a", "b")
+	s.commit("i", change("e", 1, "{}"), change("e", 2, "{}"), change("f", 1, "{}"))
+	began := s.clock.now()
+	without := func(at time.Duration, hooks ...string) {
+		s.clock.advance(began.Add(at).Sub(s.clock.now()))
+		s.hooks = hooks
+		s.reopen()
+		s.must(s.Maintain(s.clock.now()))
+	}
+	without(0, "b")
+	without(6*day, "b")
+	without(6*day+time.Hour, "a", "b")
+	without(8*day, "b")
+	without(14*day, "b")
+	if dead := s.tags()["z"]; dead != 0 {
+		t.Errorf("%d given up too early", dead)
+	}
+	without(15*day, "b")
+	if dead, text := s.tags()["z"], s.log.String(); dead != 3 || !strings.Contains(text, "msg=expired webhook=a deliveries=3") {
+		t.Errorf("%d given up\n%s", dead, text)
+	}
+	if got := len(s.drain("b")); got != 3 {
+		t.Errorf("b got %d of 3", got)
+	}
+	without(15*day, "a", "b")
+	if got := len(s.drain("a")); got != 0 {
+		t.Errorf("a got %d that had been given up", got)
 	}
 }
 

@@ -19,8 +19,9 @@ import (
 // deliveries themselves are on disk.
 type queue struct {
 	Queue
-	name string
-	id   uint32
+	name   string
+	id     uint32
+	parked time.Time // since when the config does not have it, if anything waits
 
 	mu      sync.Mutex
 	claimed map[uint64]claim // what is handed out, by seq
@@ -84,10 +85,6 @@ func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 		b.ready(q, entity, seq, state)
 	}
 }
-
-// unordered tells whether all deliveries have t or r keys, not only the first of
-// each entity.
-func (q *queue) unordered() bool { return q.Order == "none" }
 
 func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
 	key := dueKey(state.lane(), q.id, time.UnixMilli(state.Due), seq)
@@ -173,7 +170,8 @@ func (b *batch) addCount(webhook uint32, entity uint64, change int) int {
 }
 
 // Next returns up to limit deliveries of a webhook that are due, and waits for
-// the first. They belong to the caller until Settle or Release. The error is
+// the first. Of a webhook with a batch it returns the next bundle, however large
+// that is, and no other until all of it was settled or released. They belong to the caller until Settle or Release. The error is
 // ctx's, or says why the store can not be read.
 func (o *Outbox) Next(ctx context.Context, webhook string, limit int) ([]event.Delivery, error) {
 	select {
@@ -188,18 +186,21 @@ func (o *Outbox) Next(ctx context.Context, webhook string, limit int) ([]event.D
 		return nil, errUnknown(webhook)
 	}
 	for ctx.Err() == nil {
-		claims, wake, wait, err := o.claim(q, limit)
+		h, err := o.handOut(q, limit)
+		if err == nil && len(h.damaged) > 0 {
+			err = o.buryDamaged(ctx, q, h.damaged)
+		}
 		if err != nil {
+			h.giveBack(q)
 			return nil, err
 		}
-		deliveries, err := o.loadClaims(ctx, q, claims)
-		if err != nil || len(deliveries) > 0 {
-			return deliveries, err
+		if len(h.deliveries) > 0 {
+			return h.deliveries, nil
 		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(h.wait)
 		select {
 		case <-ctx.Done():
-		case <-wake:
+		case <-h.wake:
 		case <-timer.C:
 		case <-o.stop:
 			err = errClosed
@@ -216,22 +217,47 @@ func errUnknown(webhook string) error {
 	return fmt.Errorf("the outbox knows no webhook %s", webhook)
 }
 
-// claim takes what is due. If nothing is, the caller waits for wake, or so
+// handout is what was claimed. If nothing was, the caller waits for wake, or so
 // long.
-func (o *Outbox) claim(q *queue, limit int) (claims []claim, wake <-chan struct{}, wait time.Duration, err error) {
+type handout struct {
+	claims     []claim
+	deliveries []event.Delivery
+	damaged    []claim // can never be read
+	wake       <-chan struct{}
+	wait       time.Duration
+}
+
+func (h *handout) giveBack(q *queue) {
+	for _, c := range h.claims {
+		q.release(c)
+	}
+}
+
+// handOut claims what is due, and reads it. It looks at the store once: each look
+// waits for the transaction that is being synced. The lock is taken before the
+// look, so that what is not claimed any more is not seen in it.
+func (o *Outbox) handOut(q *queue, limit int) (h handout, err error) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	unlock := sync.OnceFunc(q.mu.Unlock)
+	defer unlock()
 	err = o.view(func(txn *badger.Txn) (err error) {
-		claims, wait, err = q.due(txn, o.now(), limit)
-		return err
+		if q.Batch != nil {
+			h.claims, h.wait, err = q.dueBundle(txn, o.now())
+		} else {
+			h.claims, h.wait, err = q.due(txn, o.now(), limit)
+		}
+		if err != nil {
+			h.claims = nil
+			return err
+		}
+		for _, c := range h.claims {
+			q.claimed[c.seq] = c
+		}
+		h.wake = q.wake
+		unlock()
+		return o.loadClaims(txn, q, &h)
 	})
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	for _, c := range claims {
-		q.claimed[c.seq] = c
-	}
-	return claims, q.wake, wait, nil
+	return h, err
 }
 
 // key is the key that is claimed.
@@ -283,40 +309,39 @@ func (q *queue) dueIn(txn *badger.Txn, lane byte, now time.Time, limit int) (cla
 // errDamaged says that a delivery can never be read.
 var errDamaged = errors.New("the stored event is damaged")
 
-// loadClaims reads the deliveries that were claimed. One that can never be
-// read becomes a dead letter, so that it does not block the others.
-func (o *Outbox) loadClaims(ctx context.Context, q *queue, claims []claim) ([]event.Delivery, error) {
-	var deliveries []event.Delivery
-	var damaged []claim
-	err := o.view(func(txn *badger.Txn) error {
-		for _, c := range claims {
-			d, err := loadDelivery(txn, q, c)
-			switch {
-			case errors.Is(err, errDamaged):
-				o.log.Error("store", "webhook", q.name, "seq", c.seq, "error", err, "hint", "the delivery is given up")
-				damaged = append(damaged, c)
-			case err != nil:
-				return err
-			default:
-				deliveries = append(deliveries, d)
-			}
+// loadClaims reads the deliveries that were claimed.
+func (o *Outbox) loadClaims(txn *badger.Txn, q *queue, h *handout) error {
+	bytes := 0
+	for n, c := range h.claims {
+		if q.Batch != nil && bytes > maxBundle {
+			rest := handout{claims: h.claims[n:]}
+			h.claims = h.claims[:n]
+			rest.giveBack(q)
+			return nil
 		}
-		return nil
+		d, err := loadDelivery(txn, q, c)
+		switch {
+		case errors.Is(err, errDamaged):
+			o.log.Error("store", "webhook", q.name, "seq", c.seq, "error", err, "hint", "the delivery is given up")
+			h.damaged = append(h.damaged, c)
+		case err != nil:
+			return err
+		default:
+			h.deliveries = append(h.deliveries, d)
+			bytes += len(d.Event.Payload)
+		}
+	}
+	return nil
+}
+
+// buryDamaged makes dead letters of what can never be read, so that it does not
+// block the others.
+func (o *Outbox) buryDamaged(ctx context.Context, q *queue, damaged []claim) error {
+	return o.submit(ctx, func(b *batch) {
+		for _, c := range damaged {
+			b.bury(q, c, deadRecord{Reason: errDamaged.Error()})
+		}
 	})
-	if err == nil && len(damaged) > 0 {
-		err = o.submit(ctx, func(b *batch) {
-			for _, c := range damaged {
-				b.bury(q, c, deadRecord{Reason: errDamaged.Error()})
-			}
-		})
-	}
-	if err != nil {
-		for _, c := range claims {
-			q.release(c)
-		}
-		return nil, err
-	}
-	return deliveries, nil
 }
 
 func loadDelivery(txn *badger.Txn, q *queue, c claim) (d event.Delivery, err error) {

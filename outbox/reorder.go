@@ -65,7 +65,7 @@ func (o *Outbox) layOut(q *queue) error {
 	}
 	b := o.newBatch()
 	if q.unordered() {
-		b.set(orderOf(q.name), []byte(q.Order))
+		b.set(orderOf(q.name), []byte("none"))
 	} else {
 		b.delete(orderOf(q.name))
 	}

@@ -28,20 +28,34 @@ type deadRecord struct {
 // stays with the caller, who calls again. Settling what was settled before, or
 // is not the caller's any more, changes nothing.
 func (o *Outbox) Settle(ctx context.Context, d event.Delivery, s event.Settlement) error {
+	return o.SettleAll(ctx, []event.Delivery{d}, s)
+}
+
+// SettleAll is Settle for deliveries of one webhook that were attempted together,
+// at least one: they have the same end, in one transaction.
+func (o *Outbox) SettleAll(ctx context.Context, deliveries []event.Delivery, s event.Settlement) error {
 	if err := o.opened(); err != nil {
 		return err
 	}
-	q := o.hooks[d.Webhook]
+	q := o.hooks[deliveries[0].Webhook]
 	if q == nil {
-		return errUnknown(d.Webhook)
+		return errUnknown(deliveries[0].Webhook)
 	}
-	c, held := q.held(d)
-	if !held {
+	var claims []claim
+	var held []event.Delivery
+	for _, d := range deliveries {
+		if c, ours := q.held(d); ours {
+			claims, held = append(claims, c), append(held, d)
+		}
+	}
+	if len(held) == 0 {
 		return nil
 	}
 	return o.submit(ctx, func(b *batch) {
-		b.settle(q, c, d, s)
-		b.after = append(b.after, func() { q.release(c) })
+		for i, c := range claims {
+			b.settle(q, c, held[i], s)
+			b.after = append(b.after, func() { q.release(c) })
+		}
 	})
 }
 

@@ -46,7 +46,7 @@ func (o *Outbox) shrink() error {
 	}
 	o.log.Error("full", "webhook", q.name, "deliveries", len(victims),
 		"hint", "the outbox is larger than outbox.max_size: the oldest deliveries of this webhook are given up")
-	return o.buryAll(q, victims)
+	return o.buryAll(q, victims, "outbox full")
 }
 
 // excess returns by how many bytes the store is too large. The tables on disk
@@ -193,14 +193,14 @@ func (q *queue) isClaimed(seq uint64) bool {
 
 // buryAll makes deliveries dead letters, some at a time, to leave room for
 // commits in between.
-func (o *Outbox) buryAll(q *queue, victims []victim) error {
+func (o *Outbox) buryAll(q *queue, victims []victim, reason string) error {
 	for some := range slices.Chunk(victims, 100) {
 		err := o.submit(context.Background(), func(b *batch) {
 			for _, v := range some {
 				if !b.take(q, v.claim) {
 					continue // it was handed out meanwhile
 				}
-				b.bury(q, v.claim, deadRecord{Event: v.event, Reason: "outbox full"})
+				b.bury(q, v.claim, deadRecord{Event: v.event, Reason: reason})
 			}
 		})
 		if err != nil {

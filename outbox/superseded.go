@@ -15,6 +15,8 @@ type Queue struct {
 	// Superseded is what becomes of a delivery when a newer one waits that makes it
 	// needless: deliver, which is the default, or skip.
 	Superseded string `yaml:"superseded"`
+	// Batch bundles events into one call; nil for a call for each.
+	Batch *Batch `yaml:"batch"`
 }
 
 // Validate reports what is wrong with the settings.
@@ -25,7 +27,14 @@ func (q Queue) Validate(check setting.Check) {
 	if q.Superseded != "" && q.Superseded != "deliver" && q.Superseded != "skip" {
 		check.Add("superseded", "must be deliver or skip")
 	}
+	if q.Batch != nil {
+		q.Batch.validate(check.In("batch"))
+	}
 }
+
+// unordered tells whether all deliveries have t or r keys, not only the first of
+// each entity. The bundles of a batch keep the order by themselves.
+func (q *Queue) unordered() bool { return q.Order == "none" || q.Batch != nil }
 
 // Skips tells whether superseded deliveries are dropped.
 func (q Queue) Skips() bool { return q.Superseded == "skip" }

@@ -242,7 +242,9 @@ type boundedCopy struct {
 }
 
 // copyOf is a copy of a message, of which the start was read already.
-func (p *Proxy) copyOf(start []byte) *boundedCopy { return &boundedCopy{limit: p.config.MaxCopy, bytes: start} }
+func (p *Proxy) copyOf(start []byte) *boundedCopy {
+	return &boundedCopy{limit: p.config.MaxCopy, bytes: start}
+}
 
 func (c *boundedCopy) Write(p []byte) (int, error) {
 	room := c.limit - len(c.bytes)

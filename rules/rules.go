@@ -25,6 +25,9 @@ type Rules struct {
 type Webhook struct {
 	Name         string
 	Subscription Subscription
+	// Reads tells whether what the webhook is sent tells something of a root of
+	// expressions; nil if it tells nothing besides the payload.
+	Reads func(root string) bool
 }
 
 // New returns rules for a dialect and webhooks whose subscriptions have been
@@ -34,6 +37,9 @@ func New(dialect *Dialect, webhooks []Webhook) *Rules {
 	for _, webhook := range webhooks {
 		for _, root := range filterRoots {
 			if filter := webhook.Subscription.filter; filter != nil && filter.Reads(root) {
+				r.roots[root] = true
+			}
+			if root == "changes" && webhook.Reads != nil && webhook.Reads(root) {
 				r.roots[root] = true
 			}
 		}

@@ -222,6 +222,7 @@ func compare(e *event.Event) {
 		return
 	}
 	was, is := decoded(e.Before), decoded(now)
+	e.Changes = []string{} // known, if it is none
 	if differ(&e.Changes, "", was, is); len(e.Changes) > maxChanges {
 		e.Changes, e.ChangesUnseen = nil, "too much of it changed to be listed"
 		return

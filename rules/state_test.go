@@ -330,7 +330,7 @@ func TestChanges(t *testing.T) {
 		if got := m.r.Match(&e, nil)[0].Wanted; got != want {
 			t.Errorf("%s -> %s: %s is %t", before, after, filter, got)
 		}
-		if diff := cmp.Diff(changes, e.Changes); diff != "" {
+		if diff := cmp.Diff(append([]string{}, changes...), append([]string{}, e.Changes...)); diff != "" {
 			t.Errorf("%s -> %s: %s", before, after, diff)
 		}
 	}

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"cmstap/internal/setting"
+	"cmstap/sender/shape"
 )
 
 // Endpoint is the part of a webhook's settings that says how it is called.
 type Endpoint struct {
-	URL     setting.URL             `yaml:"url"`
+	URL     shape.Address           `yaml:"url"`
 	Headers map[string]setting.Text `yaml:"headers"`
+	Form    shape.Form              `yaml:",inline"`
 	Auth    Auth                    `yaml:"auth"`
 	Signing Signing                 `yaml:"signing"`
 	TLS     setting.ClientTLS       `yaml:"tls"`
@@ -31,6 +33,8 @@ type Endpoint struct {
 	Timeout setting.Duration `yaml:"timeout"`
 	// Concurrency is how many calls may run at a time.
 	Concurrency int `yaml:"concurrency"`
+
+	headers map[string]shape.Template // those that have values of the event
 
 	// Egress is the config's, for all webhooks.
 	Egress Egress `yaml:"-"`
@@ -60,6 +64,7 @@ func (e *Endpoint) Validate(check setting.Check) {
 	for name, value := range e.Headers {
 		validateHeader(check.In("headers"), name, value.Reveal())
 	}
+	e.compileTemplates(check)
 	e.validateAuth(check)
 	e.validateEgress(check)
 	e.Signing.validate(check.In("signing"))

@@ -57,9 +57,6 @@ func (e *Endpoint) guard() guard {
 	return e.Egress.guard(e.Proxy.URL == nil && (e.Imported || e.TemplatedHost()))
 }
 
-// TemplatedHost tells whether a template makes the host that is called.
-func (e *Endpoint) TemplatedHost() bool { return false }
-
 // control is a net.Dialer's: it sees each address that is dialled, after its
 // name was resolved.
 func (g guard) control(_, address string, _ syscall.RawConn) error {
@@ -179,7 +176,7 @@ func (e *Endpoint) validateEgress(check setting.Check) {
 		setting.URL
 		guard
 	}{
-		{"url", e.URL, e.guard()}, {"proxy", e.Proxy, e.guard()},
+		{"url", setting.URL{URL: e.URL.URL}, e.guard()}, {"proxy", e.Proxy, e.guard()},
 		{"auth.oauth2.token_url", e.Auth.OAuth2.TokenURL, e.tokenGuard()},
 	} {
 		if to.URL.URL == nil {

@@ -21,6 +21,7 @@ import (
 	"cmstap/event"
 	"cmstap/internal/setting"
 	"cmstap/internal/testlog"
+	"cmstap/sender/shape"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -114,7 +115,7 @@ func (c *caller) call(t *testing.T, host string, change func(*Endpoint)) answerO
 		t.Fatal(err)
 	}
 	e := endpoint(t, "http://later.example", "timeout: 5s")
-	e.URL = setting.URL{URL: u}
+	e.URL = shape.Address{URL: u}
 	e.Egress.resolver = c.resolver
 	change(&e)
 	before := c.hits.Load()
@@ -368,4 +369,30 @@ func marshalKey(t *testing.T, key any) []byte {
 		t.Fatal(err)
 	}
 	return text
+}
+
+// TestTemplatedHostIsJudged: what a template makes of an event is nobody's choice.
+func TestTemplatedHostIsJudged(t *testing.T) {
+	t.Parallel()
+	c := newCaller(t, map[string][]string{"e1.example": {"127.0.0.1"}})
+	call := func(allow ...string) answerOf {
+		return c.call(t, "later.example", func(e *Endpoint) {
+			if err := e.URL.UnmarshalText([]byte("http://${entity.id}.example:" + c.port + "/hook")); err != nil {
+				t.Fatal(err)
+			}
+			for _, text := range allow {
+				var r setting.Range
+				if err := r.UnmarshalText([]byte(text)); err != nil {
+					t.Fatal(err)
+				}
+				e.Egress.Allow = append(e.Egress.Allow, r)
+			}
+		})
+	}
+	if a := call(); a.failure != refused || a.arrived {
+		t.Errorf("%+v", a)
+	}
+	if a := call("127.0.0.0/8"); a.attempt.Status != 200 || !a.arrived {
+		t.Errorf("%+v", a)
+	}
 }

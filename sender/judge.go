@@ -13,7 +13,7 @@ import (
 // answer is how a call ended, as judge needs it.
 type answer struct {
 	attempt    event.Attempt
-	failure    string        // timeout, connection or refused, if there was no status
+	failure    string        // timeout, connection, refused or unfillable, if there was no status
 	retryAfter time.Duration // 0 if the receiver did not ask for a wait
 }
 
@@ -36,6 +36,8 @@ func (r *Retry) judge(a answer, chance float64) event.Settlement {
 		s.Result = event.Delivered
 	case a.gone():
 		s.Result = event.Retry // at the next start: a mistake loses nothing
+	case a.failure == unfillable:
+		s.Result, s.Reason = event.GiveUp, "the templates can not be filled in, and another attempt would not change that: "+a.attempt.Error
 	case !r.covers(a):
 		s.Result, s.Reason = event.GiveUp, "this failure is not retried (webhooks[].retry.on)"
 	case a.failure == refused && a.attempt.Number >= maxRefused:

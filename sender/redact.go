@@ -116,12 +116,12 @@ func (e *Endpoint) secrets() []string {
 		_, credentials, _ := strings.Cut(value, " ") // Bearer TOKEN
 		secrets = append(secrets, value, credentials)
 	}
-	for _, u := range []setting.URL{e.URL, e.Proxy, o.TokenURL} {
+	for _, u := range []setting.URL{{URL: e.URL.URL}, e.Proxy, o.TokenURL} {
 		if u.URL != nil {
 			secrets = append(secrets, secretsOfURL(u.URL)...)
 		}
 	}
-	return secrets
+	return append(secrets, e.literals()...)
 }
 
 // secretsOfURL are the user, the path and the query as a whole, the values of

@@ -181,7 +181,7 @@ func (l *line) attempt(ctx context.Context, d event.Delivery, probe bool) (s eve
 	if a.gone() {
 		l.gone()
 	}
-	if a.failure == refused {
+	if a.failure == unfillable || a.failure == refused {
 		l.gate.abandon(probe) // of the webhook it tells nothing
 	} else {
 		l.gate.end(time.Now(), probe, a)
@@ -213,7 +213,12 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	a := answer{attempt: event.Attempt{Number: d.Attempts + 1, Time: start.UTC()}}
 	ctx, cancel := context.WithTimeout(ctx, l.webhook.Endpoint.Timeout.Std())
 	defer cancel()
-	response, err := l.call(ctx, func(token string) *http.Request { return l.request(ctx, d, a.attempt, token) })
+	filled, err := l.webhook.Endpoint.templates().Fill(d)
+	if err != nil {
+		a.failure, a.attempt.Error = unfillable, shorten(l.redact(err.Error(), false), maxError)
+		return a
+	}
+	response, err := l.call(ctx, func(token string) *http.Request { return l.request(ctx, d, a.attempt, filled, token) })
 	a.attempt.Duration = time.Since(start)
 	if err != nil {
 		a.failure, a.attempt.Error = l.explain(err)
@@ -234,22 +239,28 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	return a
 }
 
-func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt, token string) *http.Request {
+func (l *line) request(ctx context.Context, d event.Delivery, attempt event.Attempt, filled shape.Filled, token string) *http.Request {
 	e := l.webhook.Endpoint
-	headers := map[string]string{}
+	headers := filled.Headers
 	for name, value := range e.Headers {
-		headers[name] = value.Reveal()
+		if _, isTemplate := headers[name]; !isTemplate {
+			headers[name] = value.Reveal()
+		}
 	}
 	shaped := shape.Build(shape.Call{
 		Delivery: d, Attempt: attempt.Number, Time: attempt.Time, Headers: headers,
 		Username: e.Auth.Basic.Username, Password: e.Auth.Basic.Password.Reveal(),
-		Bearer: token, Target: e.URL.RequestURI(), Signing: e.Signing.shape(),
+		Bearer: token, Target: filled.URL.RequestURI(), Signing: e.Signing.shape(),
+		Content: &filled.Content,
 	})
 	// GetBody lets a connection that the receiver closed while it was idle be
 	// replaced without a failed attempt.
 	body := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(shaped.Body)), nil }
+	if len(shaped.Body) == 0 {
+		body = func() (io.ReadCloser, error) { return http.NoBody, nil }
+	}
 	r := &http.Request{
-		Method: shaped.Method, URL: e.URL.URL, Host: e.URL.Host, Header: shaped.Header,
+		Method: shaped.Method, URL: filled.URL, Host: filled.URL.Host, Header: shaped.Header,
 		GetBody: body, ContentLength: int64(len(shaped.Body)),
 	}
 	r.Body, _ = body()

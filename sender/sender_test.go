@@ -247,6 +247,10 @@ func TestBadReceivers(t *testing.T) {
 			<-time.After(20 * time.Millisecond)
 		}
 	}), "", event.Retry, 0, "no answer in time")
+	check(raw(t, func(conn net.Conn) { // promises more than it sends
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nshort")
+	}), "", event.Delivered, 200, "")
+	check("http://receiver.invalid/", "", event.Retry, 0, "lookup receiver.invalid") // RFC 6761 section 6.4: nobody has that name
 	closed, _ := net.Listen("tcp", "127.0.0.1:0")
 	_ = closed.Close()
 	check("http://"+closed.Addr().String(), "", event.Retry, 0, "connection refused")

@@ -213,6 +213,39 @@ func (c *cmstap) memory() (peak, anonymous int) {
 	return peak, anonymous
 }
 
+// watchMemory looks ten times a second, until done, and then says how much memory
+// that is no file there was at most, in MiB.
+func (c *cmstap) watchMemory(done <-chan bool) <-chan int {
+	most := make(chan int, 1)
+	go func() {
+		highest := 0
+		for {
+			_, anonymous := c.memory()
+			highest = max(highest, anonymous)
+			select {
+			case <-done:
+				most <- highest
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	return most
+}
+
+// cpu is the CPU time that the process had.
+func (c *cmstap) cpu() time.Duration {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.command.Process.Pid))
+	_, rest, _ := bytes.Cut(stat, []byte(") ")) // state is the third field
+	var ticks int64
+	if fields := bytes.Fields(rest); len(fields) > 12 {
+		user, _ := strconv.ParseInt(string(fields[11]), 10, 64)
+		system, _ := strconv.ParseInt(string(fields[12]), 10, 64)
+		ticks = user + system
+	}
+	return time.Duration(ticks) * (time.Second / 100) // USER_HZ
+}
+
 // save writes something of 4 KB, and returns when that began.
 func (c *cmstap) save(ctx context.Context, n int64) (time.Time, error) {
 	body := fmt.Sprintf(`{"id":"%d","n":"%d","text":%q}`, n%500, n, strings.Repeat("word ", 800))
@@ -396,16 +429,20 @@ func (b *bench) drain(ctx context.Context) error {
 		begun := time.Now()
 		<-time.After(300 * time.Millisecond)
 		_, anonymous := c.memory()
+		drained := make(chan bool)
+		most := c.watchMemory(drained)
 		err = b.receiver.await(ctx, before+int64(n), 30*time.Minute)
 		took := time.Since(begun)
+		close(drained)
 		peak, _ := c.memory()
+		cpu := c.cpu()
 		c.stop()
 		if err != nil {
 			return err
 		}
 		rate := float64(n) / took.Seconds()
-		row(fmt.Sprintf("%d waiting", n), "claim and settle %v; start in %v; drained at %.0f/s, %.2f of the bare loop; %d MB at the start that are no files, %d MB at most; %d MB on disk, then %d",
-			claim.Round(time.Microsecond), boot.Round(time.Millisecond), rate, rate/bare, anonymous, peak, size>>20, sizeOf(folder)>>20)
+		row(fmt.Sprintf("%d waiting", n), "claim and settle %v; start in %v; drained at %.0f/s, %.2f of the bare loop, with %v of CPU time each; %d MB at the start that are no files, %d MB of them at most, %d MB with mapped files; %d MB on disk, then %d",
+			claim.Round(time.Microsecond), boot.Round(time.Millisecond), rate, rate/bare, (cpu / time.Duration(n)).Round(time.Microsecond), anonymous, <-most, peak, size>>20, sizeOf(folder)>>20)
 	}
 	return nil
 }

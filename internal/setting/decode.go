@@ -84,6 +84,13 @@ func (d *document) value(node *yaml.Node, v reflect.Value, path string) {
 	switch v.Kind() {
 	case reflect.Struct:
 		d.mapping(node, v, path)
+	case reflect.Pointer: // nil if the file does not have it
+		part := reflect.New(v.Type().Elem())
+		if own, ok := part.Interface().(defaulter); ok {
+			own.SetDefaults()
+		}
+		d.value(node, part.Elem(), path)
+		v.Set(part)
 	case reflect.Map:
 		d.entries(node, v, path)
 	case reflect.Slice:

@@ -3,7 +3,7 @@
 //
 // A package that has settings declares a struct with `yaml` tags, fills in the
 // defaults, and gives it a Validate method that reports to a Check. Slice
-// elements get their defaults from a SetDefaults method, and a limit from an AtMost method. A scalar in the file
+// elements and what a pointer leads to get their defaults from a SetDefaults method, and a limit from an AtMost method. A scalar in the file
 // may stand for a whole struct if that implements encoding.TextUnmarshaler.
 package setting
 

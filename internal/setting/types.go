@@ -181,11 +181,17 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte("<secret>"), nil }
 
 // Text is a value that may be secret: plain text, or a Secret's form. It prints
 // as <secret> either way.
-type Text struct{ Secret }
+type Text struct {
+	Secret
+	plain bool
+}
+
+// IsPlain tells whether the file has the value itself, and not a Secret's form.
+func (t Text) IsPlain() bool { return t.plain }
 
 func (d *document) text(node *yaml.Node, into *Text, path string) {
 	if node.Kind == yaml.ScalarNode {
-		into.value = node.Value
+		into.value, into.plain = node.Value, true
 		return
 	}
 	d.secret(node, &into.Secret, path)
@@ -305,6 +311,7 @@ func (d *document) tree(node *yaml.Node, into *Tree, path string) {
 // branch reads a part of a tree, which may be an alias.
 func (d *document) branch(node *yaml.Node, into *Tree, path string) {
 	if node, ok := d.enter(node, path); ok {
+		d.lines[path] = node.Line
 		d.tree(node, into, path)
 		d.leave(node)
 	}

@@ -24,6 +24,9 @@ type Call struct {
 	Bearer   string // a bearer token, if not empty
 	Target   string // path and query as they are sent; some signatures cover it
 	Signing  Signing
+	// Content is what the webhook's templates made; nil for the form of the CMS's
+	// own webhooks.
+	Content *Content
 }
 
 // Request is a webhook call ready to be sent.
@@ -33,15 +36,22 @@ type Request struct {
 	Body   []byte
 }
 
-// Build makes the request of an attempt in the form of the CMS's own webhooks,
-// with what the config adds. It depends on nothing but the call.
+// Build makes the request of an attempt: its content, with the headers of the
+// CMS's own webhooks, and what the config adds. It depends on nothing but the
+// call.
 func Build(c Call) Request {
-	r := Request{Method: http.MethodPost, Header: http.Header{}, Body: c.Delivery.Event.Payload}
 	e := c.Delivery.Event
+	content := Content{Method: http.MethodPost, ContentType: contentType(e.Native), Body: e.Payload, Native: true}
+	if c.Content != nil {
+		content = *c.Content
+	}
+	r := Request{Method: content.Method, Header: http.Header{}, Body: content.Body}
 	r.Header["User-Agent"] = []string{""} // none but the dialect's
-	r.Header.Set("Content-Type", contentType(e.Native))
-	for _, h := range e.Native.Headers {
-		r.Header.Set(h.Name, headerValue(nativeValue(h, c)))
+	if content.ContentType != "" {
+		r.Header.Set("Content-Type", content.ContentType)
+	}
+	if content.Native {
+		addNative(r.Header, c)
 	}
 	addOwn(r.Header, c)
 	for name, value := range c.Headers {
@@ -56,6 +66,12 @@ func Build(c Call) Request {
 	}
 	sign(&r, c)
 	return r
+}
+
+func addNative(header http.Header, c Call) {
+	for _, h := range c.Delivery.Event.Native.Headers {
+		header.Set(h.Name, headerValue(nativeValue(h, c)))
+	}
 }
 
 func contentType(n event.Native) string {

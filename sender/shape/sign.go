@@ -119,10 +119,10 @@ func signContentfulHeaders(r *Request, names []string, target string, at time.Ti
 func contentfulPath(target string) string {
 	path, query, hasQuery := strings.Cut(target, "?")
 	if !hasQuery {
-		return escape(path, inAddress)
+		return encodeURI(path, inAddress)
 	}
 	query, _, _ = strings.Cut(query, "?")
-	return escape(path+"?"+escape(query, inComponent), inAddress)
+	return encodeURI(path+"?"+encodeURI(query, inComponent), inAddress)
 }
 
 // The marks that JavaScript's encodeURIComponent and encodeURI leave as they
@@ -132,7 +132,8 @@ const (
 	inAddress   = inComponent + ";/?:@&=+$,#"
 )
 
-func escape(text, marks string) string {
+// encodeURI escapes the bytes that are neither letters, digits nor one of the marks.
+func encodeURI(text, marks string) string {
 	var b strings.Builder
 	for _, c := range []byte(text) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'

@@ -1,0 +1,97 @@
+package outbox
+
+import (
+	"slices"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// parkedFor is how long deliveries wait for a webhook that the config does not
+// have.
+const parkedFor = 7 * day
+
+func parkedKey(name string) []byte { return metaKey("parked/" + name) }
+
+// park notes since when the config has not had a webhook, and says what waits
+// for it.
+func (o *Outbox) park(names []string) error {
+	return o.db.Update(func(txn *badger.Txn) error {
+		for name, q := range o.hooks {
+			var err error
+			if slices.Contains(names, name) {
+				err = txn.Delete(parkedKey(name))
+			} else {
+				err = o.parkOne(txn, q)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (o *Outbox) parkOne(txn *badger.Txn, q *queue) error {
+	waiting := count(txn, orderPrefix(q.id))
+	if waiting == 0 {
+		return nil
+	}
+	since, found, err := get(txn, parkedKey(q.name))
+	if err != nil {
+		return err
+	}
+	if !found {
+		since = be.AppendUint64(nil, milli(o.now()))
+		if err := txn.Set(parkedKey(q.name), since); err != nil {
+			return err
+		}
+	}
+	q.parked = millis(int64(be.Uint64(since)))
+	o.log.Warn("parked", "webhook", q.name, "waiting", waiting, "until", q.parked.Add(parkedFor).Format(time.RFC3339),
+		"hint", "the config has no webhook of this name; add it again to deliver them, or delete them: cmstap drop")
+	return nil
+}
+
+// expire gives up what has waited too long for a webhook that the config does
+// not have.
+func (o *Outbox) expire(now time.Time) error {
+	for _, q := range o.hooks {
+		if q.parked.IsZero() || now.Before(q.parked.Add(parkedFor)) {
+			continue
+		}
+		given, err := o.buryParked(q)
+		if given > 0 {
+			o.log.Error("expired", "webhook", q.name, "deliveries", given,
+				"hint", "the config has not had a webhook of this name for 7 days: its deliveries are given up")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// buryParked makes dead letters of all deliveries of a webhook that nobody calls.
+func (o *Outbox) buryParked(q *queue) (given int, err error) {
+	for {
+		var some []victim
+		err := o.view(func(txn *badger.Txn) (err error) {
+			keysFrom(txn, orderPrefix(q.id), orderPrefix(q.id), func(item *badger.Item) bool {
+				_, entity, seq := parseOrder(item.Key())
+				var stored eventRecord
+				_, err = getRecord(txn, eventKey(seq), &stored)
+				some = append(some, victim{claim: claim{seq: seq, entity: entity}, event: stored.ID})
+				return err == nil && len(some) < 100
+			})
+			return err
+		})
+		if err != nil || len(some) == 0 {
+			return given, err
+		}
+		if err := o.buryAll(q, some, "the config has not had the webhook for 7 days"); err != nil {
+			return given, err
+		}
+		given += len(some)
+	}
+}
