@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"cmstap/internal/setting"
 )
 
 // shown stands for a secret in what is logged and kept.
@@ -116,12 +114,24 @@ func (e *Endpoint) secrets() []string {
 		_, credentials, _ := strings.Cut(value, " ") // Bearer TOKEN
 		secrets = append(secrets, value, credentials)
 	}
-	for _, u := range []setting.URL{{URL: e.URL.URL}, e.Proxy, o.TokenURL} {
-		if u.URL != nil {
-			secrets = append(secrets, secretsOfURL(u.URL)...)
+	for _, text := range e.literals() {
+		secrets = append(append(secrets, text), tokensOf(text)...)
+	}
+	for _, u := range []*url.URL{e.fixedURL(), e.Proxy.URL, o.TokenURL.URL} {
+		if u != nil {
+			secrets = append(secrets, secretsOfURL(u)...)
 		}
 	}
-	return append(secrets, e.literals()...)
+	return secrets
+}
+
+// fixedURL is the address without what a template makes a part of: there words
+// stand for the values.
+func (e *Endpoint) fixedURL() *url.URL {
+	if e.URL.URL == nil || len(e.URL.Literals()) < 2 {
+		return e.URL.URL
+	}
+	return &url.URL{User: e.URL.User}
 }
 
 // secretsOfURL are the user, the path and the query as a whole, the values of
