@@ -201,11 +201,13 @@ func TestPayloadsDoc(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)```(json|yaml)\n(.*?)```").FindAllSubmatch(text, -1)
-	if len(blocks) != 2 || string(blocks[0][1]) != "json" {
+	if len(blocks) != 3 || string(blocks[0][1]) != "json" {
 		t.Fatalf("%d blocks", len(blocks))
 	}
 	envelopeIn(t, envelopeSchema(t), demo.Call{Body: blocks[0][2]})
-	if _, err := parseConfig("payloads.md", blocks[1][2], &runCommand{Upstream: "https://api.contentful.com"}); err != nil {
-		t.Error(err)
+	for _, block := range blocks[1:] {
+		if _, err := parseConfig("payloads.md", block[2], &runCommand{Upstream: "https://api.contentful.com"}); err != nil {
+			t.Error(err)
+		}
 	}
 }

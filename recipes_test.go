@@ -215,11 +215,13 @@ func TestImportIsDelivered(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, config, _ := imported(file)
-	config += "egress: { allow: [127.0.0.0/8] }\n"
 	e := recipeEvent("publish")
 	e.Native.Headers = []event.Header{{Name: "X-Contentful-Topic", Value: "ContentManagement.Entry.publish"}}
-	if s := delivered(t, config, e); s.Result != event.Delivered {
+	if s := delivered(t, config+"\negress: { allow: [127.0.0.1] }\n", e); s.Result != event.Delivered {
 		t.Fatal(s)
+	}
+	if _, err := parseConfig("c.yaml", []byte(config), &runCommand{Upstream: "https://api.contentful.com"}); err == nil || !strings.Contains(err.Error(), "url: 127.0.0.1 is not a public address") {
+		t.Errorf("without egress.allow: %v", err)
 	}
 	const topic = "ContentManagement.Entry.publish"
 	want := "PUT /e1?by=u1\nContent-Type: application/json; charset=utf-8\n" + recipeID + "X-Contentful-Topic: " + topic + "\nX-T: t " + topic + "\n\n" +

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"cmstap/internal/setting"
 )
 
 // shown stands for a secret in what is logged and kept.
@@ -116,12 +114,24 @@ func (e *Endpoint) secrets() []string {
 		_, credentials, _ := strings.Cut(value, " ") // Bearer TOKEN
 		secrets = append(secrets, value, credentials)
 	}
-	for _, u := range []setting.URL{{URL: e.URL.URL}, e.Proxy, o.TokenURL} {
-		if u.URL != nil {
-			secrets = append(secrets, secretsOfURL(u.URL)...)
+	for _, text := range e.literals() {
+		secrets = append(append(secrets, text), tokensOf(text)...)
+	}
+	for _, u := range []*url.URL{e.fixedURL(), e.Proxy.URL, o.TokenURL.URL} {
+		if u != nil {
+			secrets = append(secrets, secretsOfURL(u)...)
 		}
 	}
-	return append(secrets, e.literals()...)
+	return secrets
+}
+
+// fixedURL is the address without what a template makes a part of: there words
+// stand for the values.
+func (e *Endpoint) fixedURL() *url.URL {
+	if e.URL.URL == nil || len(e.URL.Literals()) < 2 {
+		return e.URL.URL
+	}
+	return &url.URL{User: e.URL.User}
 }
 
 // secretsOfURL are the user, the path and the query as a whole, the values of
@@ -135,12 +145,20 @@ func secretsOfURL(u *url.URL) []string {
 	for _, values := range u.Query() {
 		secrets = append(secrets, values...)
 	}
-	for part := range strings.SplitSeq(u.Path, "/") {
-		if len(part) >= shortestPart && !word.MatchString(part) {
-			secrets = append(secrets, part)
+	return append(secrets, tokensOf(u.Path)...)
+}
+
+// tokensOf are the values of a query, and the parts of a path that look like
+// tokens.
+func tokensOf(text string) (tokens []string) {
+	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("/?&", r) }) {
+		if _, value, isQuery := strings.Cut(part, "="); isQuery {
+			tokens = append(tokens, value)
+		} else if len(part) >= shortestPart && !word.MatchString(part) {
+			tokens = append(tokens, part)
 		}
 	}
-	return secrets
+	return tokens
 }
 
 // word is a part of a path that is a word and not a token: build, webhooks,

@@ -48,3 +48,20 @@ signing: { scheme: standard, secret: { value: whsec_c2lnbmluZy1zZWNyZXQtc2lnbmlu
 		t.Error(got)
 	}
 }
+
+// The values of a template are content, the text around them may be secret.
+func TestRedactTemplates(t *testing.T) {
+	t.Parallel()
+	e := endpoint(t, "https://user:pass-word@hooks.example.com/services/T0AAAA9a8b7c/${type}/x?token=query-secret&u=${action}", "")
+	r := newRedactor(e.secrets())
+	for text, want := range map[string]string{
+		"a value of Entry":                  "a value of Entry",
+		"in T0AAAA9a8b7c":                   "in <secret>",
+		"query-secret, user:pass-word":      "<secret>, <secret>",
+		"POST /services/T0AAAA9a8b7c/Entry": "POST <secret>Entry",
+	} {
+		if got := r.redact(text, false); got != want {
+			t.Errorf("%s: %s", text, got)
+		}
+	}
+}

@@ -52,7 +52,7 @@ func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
 		}
 		s.lines = append(s.lines, &line{
 			webhook: w, store: store, log: log, transport: newTransport(&w.Endpoint), tokens: newTokens(&w.Endpoint),
-			redactor: newRedactor(w.Endpoint.secrets()),
+			redactor: sync.OnceValue(func() *redactor { return newRedactor(w.Endpoint.secrets()) }), // most never fail
 			slots:    make(chan struct{}, concurrency), unsettled: make(chan struct{}, max(maxUnsettled, concurrency)),
 			gate: newGate(w.Endpoint, log.With("webhook", w.Name)),
 		})
@@ -94,7 +94,7 @@ type line struct {
 	log       *slog.Logger
 	transport transport
 	tokens    *tokens // nil without auth.oauth2
-	redactor  *redactor
+	redactor  func() *redactor
 	slots     chan struct{} // one for each call that runs
 	unsettled chan struct{} // one for each call that has ended and is not settled
 	gate      *gate
@@ -336,7 +336,7 @@ func (l *line) redact(text string, goesOn bool) string {
 	if l.tokens != nil {
 		text = l.tokens.hides.Load().redact(text, goesOn)
 	}
-	return l.redactor.redact(text, goesOn)
+	return l.redactor().redact(text, goesOn)
 }
 
 func shorten(text string, most int) string {
