@@ -303,14 +303,16 @@ func (p *Proxy) interim(ctx *fasthttp.RequestCtx) *watchedConn {
 	return client
 }
 
-// appendHead appends an answer's head without hop-by-hop fields.
+// appendHead appends an answer's head without hop-by-hop fields. An interim answer
+// has no length either (RFC 9110 section 8.6).
 func appendHead(head []byte, from *fasthttp.ResponseHeader) []byte {
 	named := connectionTokens(from.All())
 	head = append(head, "HTTP/1.1 "...)
 	head = strconv.AppendInt(head, int64(from.StatusCode()), 10)
 	head = append(append(append(head, ' '), from.StatusMessage()...), "\r\n"...)
 	for key, value := range from.All() {
-		if !isHopByHop(text(key), named) {
+		name := text(key)
+		if !isHopByHop(name, named) && (from.StatusCode() >= 200 || !isAny(name, "Content-Length")) {
 			head = append(append(append(append(head, key...), ": "...), value...), "\r\n"...)
 		}
 	}
