@@ -122,6 +122,8 @@ func (u *URL) UnmarshalText(text []byte) error {
 		return errors.New("the address has no host")
 	case parsed.Port() != "" && !isPort(parsed.Port()):
 		return errors.New("the address has a port that is not from 1 to 65535")
+	case strings.ContainsFunc(parsed.RawQuery, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return errors.New("the address has characters in its query that must be written as %XX")
 	case parsed.Fragment != "":
 		return errors.New("the address must not have a #fragment")
 	}
