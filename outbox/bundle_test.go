@@ -9,6 +9,8 @@ import (
 
 	"cmstap/event"
 	"cmstap/internal/setting"
+
+	"pgregory.net/rapid"
 )
 
 func batched(t *testing.T, batch Batch) *store {
@@ -161,4 +163,78 @@ func TestBundleAfterward(t *testing.T) {
 	if got := len(s.drain("a")); got != 3 {
 		t.Errorf("%d of 3", got)
 	}
+}
+
+// TestBundleModel: whatever happens, the delivered bundles are all events in the
+// order of their commits, and a bundle that failed comes again as it was.
+func TestBundleModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(r *rapid.T) {
+		most := rapid.IntRange(1, 5).Draw(r, "most")
+		batch := waiting(time.Duration(rapid.IntRange(0, 3).Draw(r, "wait"))*time.Second, 5*time.Second, most, "webhook")
+		s := batched(t, batch)
+		defer func() { s.must(s.Close()) }()
+		var committed, delivered, failed, held []string
+		var bundle []event.Delivery
+		idsOf := func(deliveries []event.Delivery) (ids []string) {
+			for _, d := range deliveries {
+				ids = append(ids, d.Event.ID)
+			}
+			return ids
+		}
+		next := func() {
+			if bundle != nil {
+				if more := s.next("a", 1); more != nil {
+					r.Fatalf("a second bundle: %v", idsOf(more))
+				}
+				return
+			}
+			bundle = s.next("a", 1)
+			held = idsOf(bundle)
+			if len(bundle) > most || bundle != nil && failed != nil && !slices.Equal(held, failed) {
+				r.Fatalf("%v after %v failed; at most %d", held, failed, most)
+			}
+		}
+		settle := func(result event.Result) {
+			if next(); bundle == nil {
+				return
+			}
+			s.settleAll(bundle, result, time.Second)
+			if failed = held; result == event.Delivered {
+				delivered, failed = append(delivered, held...), nil
+			}
+			bundle = nil
+		}
+		r.Repeat(map[string]func(*rapid.T){
+			"commit": func(r *rapid.T) {
+				var events []event.Event
+				for range rapid.IntRange(1, 4).Draw(r, "events") {
+					e := change(rapid.SampledFrom([]string{"e", "f", "g"}).Draw(r, "entity"), len(committed), "{}")
+					events, committed = append(events, e), append(committed, e.ID)
+				}
+				s.commit(fmt.Sprint("i", len(committed)), events...)
+			},
+			"advance": func(r *rapid.T) {
+				s.clock.advance(time.Duration(rapid.IntRange(1, 4000).Draw(r, "ms")) * time.Millisecond)
+			},
+			"next":    func(*rapid.T) { next() },
+			"deliver": func(*rapid.T) { settle(event.Delivered) },
+			"fail":    func(*rapid.T) { settle(event.Retry) },
+			"release": func(*rapid.T) {
+				for _, d := range bundle {
+					s.Release(d)
+				}
+				bundle = nil
+			},
+			"reopen": func(*rapid.T) { s.reopen(); bundle = nil },
+		})
+		for s.clock.advance(time.Minute); len(delivered) < len(committed); s.clock.advance(time.Minute) {
+			if settle(event.Delivered); bundle != nil {
+				r.Fatal("it was not settled")
+			}
+		}
+		if !slices.Equal(delivered, committed) {
+			r.Fatalf("delivered %v, committed %v", delivered, committed)
+		}
+	})
 }
