@@ -15,7 +15,6 @@ import (
 	"cmstap/proxy"
 	"cmstap/rules"
 	"cmstap/sender"
-	"cmstap/sender/shape"
 )
 
 // Config is the whole config file. Each package owns its part.
@@ -186,8 +185,8 @@ func (c *Config) validateWebhooks(check setting.Check) {
 		if w.WantsConcise() && c.dialect != nil && c.dialect.Name != concise {
 			at.Add("payload", "only the dialect %s has a concise form, and it is for all webhooks: set proxy.dialect, and leave payload out", concise)
 		}
-		if w.Batch != nil && (w.Form.Payload == shape.Native || w.Form.Payload == shape.Concise) {
-			at.Add("payload", "%s has no form for many events: leave it out, or choose envelope, cloudevents or a body of your own", w.Form.Payload)
+		if w.Batch != nil {
+			w.ValidateBundled(at)
 		}
 		if w.Skips() && c.dialect != nil && strings.HasPrefix(c.dialect.Name, "contentstack") {
 			at.Add("superseded", "events of Contentstack name their locale in the payload only, so what looks superseded may be of another locale; leave it out")
@@ -195,19 +194,15 @@ func (c *Config) validateWebhooks(check setting.Check) {
 	}
 }
 
-// reads tells whether what is sent tells something of a root of expressions. The
-// form of a batch is the envelope's.
-func (w *Webhook) reads(root string) bool {
-	inEnvelopes := w.Batch != nil && w.Form.Payload != shape.CloudEvents || w.Reads("events")
-	return root == "changes" && inEnvelopes || w.Reads(root)
-}
-
 // subscribers are the webhooks as rules know them.
 func (c *Config) subscribers() []rules.Webhook {
 	subscribers := make([]rules.Webhook, len(c.Webhooks))
 	for i := range c.Webhooks {
 		w := &c.Webhooks[i]
-		subscribers[i] = rules.Webhook{Name: w.Name, Subscription: w.Subscription, Reads: w.reads}
+		subscribers[i] = rules.Webhook{Name: w.Name, Subscription: w.Subscription, Reads: w.Reads}
+		if w.Batch != nil {
+			subscribers[i].Reads = w.ReadsBundled
+		}
 	}
 	return subscribers
 }

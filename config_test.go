@@ -258,3 +258,20 @@ func TestTooManyWebhooks(t *testing.T) {
 	check(100_000, "- {name: a%d}\n", "FILE:3: webhooks: at most 1000 webhooks; there are 100000")
 	check(100_000, short, "FILE: the file is larger than 4 MiB, which is room for 1000 webhooks, and there can be no more")
 }
+
+func TestBatchMistakes(t *testing.T) {
+	t.Parallel()
+	check := func(batch, want string) {
+		t.Helper()
+		_, err := parseConfig("c.yaml", []byte("webhooks: [{ name: a, url: 'https://x.example', topics: ['*.*'], "+batch+" }]"), &runCommand{Upstream: "https://api.contentful.com"})
+		if got := fmt.Sprint(err); got != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", batch, got, want)
+		}
+	}
+	check("batch: {}", "<nil>")
+	check("batch: { by: cause, wait: 0s }, payload: cloudevents", "<nil>")
+	check("batch: { by: topic }", "c.yaml:1: webhooks[0].batch.by: must be webhook or cause")
+	check("batch: { wait: 2m }", "c.yaml:1: webhooks[0].batch.max_wait: must be at least as long as wait, and at most 1d")
+	check("batch: { max_events: 501 }", "c.yaml:1: webhooks[0].batch.max_events: must be from 1 to 500")
+	check("batch: {}, payload: native", "c.yaml:1: webhooks[0].payload: native has no form for many events: leave it out, or choose envelope, cloudevents or a body of your own")
+}

@@ -47,7 +47,22 @@ func (e *Endpoint) TemplatedHost() bool { return e.URL.TemplatedHost() }
 
 // Reads tells whether what is sent tells something of a root of expressions,
 // for example changes.
-func (e *Endpoint) Reads(root string) bool { return e.templates().Reads(root) }
+func (e *Endpoint) Reads(root string) bool {
+	t := e.templates()
+	return t.Reads(root) || root == "changes" && t.Reads("events") // a list of envelopes
+}
+
+// ReadsBundled is Reads for a webhook whose events go in bundles.
+func (e *Endpoint) ReadsBundled(root string) bool {
+	return e.Reads(root) || root == "changes" && e.Form.Payload != shape.CloudEvents
+}
+
+// ValidateBundled reports what can not be sent of many events in one call.
+func (e *Endpoint) ValidateBundled(check setting.Check) {
+	if form := e.Form.Payload; form == shape.Native || form == shape.Concise {
+		check.Add("payload", "%s has no form for many events: leave it out, or choose envelope, cloudevents or a body of your own", form)
+	}
+}
 
 // literals are the texts of the address and of the headers around the values
 // of templates: they may be secret.
