@@ -26,7 +26,7 @@ type Batch struct {
 const mostBundled = 500
 
 // maxBundle bounds the payloads of a bundle, in bytes, but for its last event's.
-const maxBundle = 8 << 20
+const maxBundle = 2 << 20
 
 // SetDefaults fills in what a batch that says nothing else gets.
 func (b *Batch) SetDefaults() {

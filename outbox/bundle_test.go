@@ -137,7 +137,7 @@ func TestBundleByCause(t *testing.T) {
 func TestBundleSize(t *testing.T) {
 	t.Parallel()
 	s := batched(t, waiting(0, 0, 100, "webhook"))
-	large := `"` + strings.Repeat("x", 3<<20) + `"`
+	large := `"` + strings.Repeat("x", 900<<10) + `"`
 	for i := range 5 {
 		s.commit(fmt.Sprint(i), change(fmt.Sprint("e", i), 1, large))
 	}

@@ -157,7 +157,11 @@ func eachEvent(txn *badger.Txn, each func(*badger.Item, *eventRecord) (more bool
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
 		var stored eventRecord
-		if err := it.Item().Value(func(text []byte) error { return decode(text, &stored) }); err != nil {
+		err := it.Item().Value(func(text []byte) error { return decode(text, &stored) })
+		if errors.Is(err, errDamaged) {
+			continue // nobody knows what it is, and the others are to be seen
+		}
+		if err != nil {
 			return err
 		}
 		if more, err := each(it.Item(), &stored); err != nil || !more {

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -80,7 +81,9 @@ func (o *Outbox) buryParked(q *queue) (given int, err error) {
 			keysFrom(txn, orderPrefix(q.id), orderPrefix(q.id), func(item *badger.Item) bool {
 				_, entity, seq := parseOrder(item.Key())
 				var stored eventRecord
-				_, err = getRecord(txn, eventKey(seq), &stored)
+				if _, err = getRecord(txn, eventKey(seq), &stored); errors.Is(err, errDamaged) {
+					err = nil // it has no name
+				}
 				some = append(some, victim{claim: claim{seq: seq, entity: entity}, event: stored.ID})
 				return err == nil && len(some) < 100
 			})

@@ -22,6 +22,7 @@ type queue struct {
 	name   string
 	id     uint32
 	parked time.Time // since when the config does not have it, if anything waits
+	newest int64     // when what came last was due; the committer's own
 
 	mu      sync.Mutex
 	claimed map[uint64]claim // what is handed out, by seq
@@ -80,6 +81,10 @@ func (q *queue) notify() {
 // enqueue adds a delivery. The first of its webhook and entity gets a t or r key;
 // the others wait behind it.
 func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
+	if q.Batch != nil { // bundles go by due time, and that is by commits
+		state.Due = max(state.Due, q.newest)
+		q.newest = state.Due
+	}
 	b.set(orderKey(q.id, entity, seq), encode(state))
 	if b.addCount(q.id, entity, 1) == 1 || q.unordered() {
 		b.ready(q, entity, seq, state)
@@ -96,27 +101,29 @@ func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
 // been set back while nobody ran.
 func (o *Outbox) boundWaits() error {
 	for _, q := range o.hooks {
-		var late []claim
-		err := o.db.View(func(txn *badger.Txn) error {
-			first, err := q.late(txn, tagDue, o.now())
-			again, more := q.late(txn, tagRetry, o.now())
-			late = slices.Concat(first, again)
-			return errors.Join(err, more)
-		})
-		if err != nil {
+		if err := o.hastenLate(q); err != nil {
 			return err
-		}
-		for some := range slices.Chunk(late, 1000) {
-			b := o.newBatch()
-			for _, c := range some {
-				b.hasten(q, c)
-			}
-			if err := o.finish(b); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
+}
+
+func (o *Outbox) hastenLate(q *queue) error {
+	var late []claim
+	err := o.db.View(func(txn *badger.Txn) error {
+		first, err := q.late(txn, tagDue, o.now())
+		again, more := q.late(txn, tagRetry, o.now())
+		late = slices.Concat(first, again)
+		return errors.Join(err, more)
+	})
+	for err == nil && len(late) > 0 {
+		b := o.newBatch()
+		for ; len(late) > 0 && !b.full(); late = late[1:] {
+			b.hasten(q, late[0])
+		}
+		err = o.finish(b)
+	}
+	return err
 }
 
 // late finds the keys of a lane that are further away than their delivery was to wait.

@@ -52,10 +52,10 @@ func (o *Outbox) layOut(q *queue) error {
 	}
 	var last uint64
 	first := true
-	for some := range slices.Chunk(keys, 1000) {
+	for len(keys) > 0 {
 		b := o.newBatch()
-		for _, key := range some {
-			_, entity, seq := parseOrder(key)
+		for ; len(keys) > 0 && !b.full(); keys = keys[1:] {
+			_, entity, seq := parseOrder(keys[0])
 			b.layOut(q, entity, seq, first || entity != last)
 			first, last = false, entity
 		}
@@ -76,6 +76,11 @@ func (b *batch) layOut(q *queue, entity, seq uint64, first bool) {
 	var state deliveryState
 	if text, found := b.get(orderKey(q.id, entity, seq)); !found || decode(text, &state) != nil {
 		state = deliveryState{} // damaged: it is given up when its turn comes
+	}
+	if q.Batch != nil && state.Attempts > 0 { // it would hold up all that is bundled
+		b.delete(dueKey(state.lane(), q.id, millis(state.Due), seq))
+		state.Due, state.Wait = b.now.UnixMilli(), 0
+		b.set(orderKey(q.id, entity, seq), encode(state))
 	}
 	if first || q.unordered() {
 		b.ready(q, entity, seq, state)

@@ -53,6 +53,9 @@ func (o *Outbox) SettleAll(ctx context.Context, deliveries []event.Delivery, s e
 	}
 	return o.submit(ctx, func(b *batch) {
 		for i, c := range claims {
+			if i > 0 {
+				s.Attempt.Answer = "" // the first has it: that of 500 would not fit
+			}
 			b.settle(q, c, held[i], s)
 			b.after = append(b.after, func() { q.release(c) })
 		}

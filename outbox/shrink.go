@@ -191,10 +191,14 @@ func (q *queue) isClaimed(seq uint64) bool {
 	return claimed
 }
 
+// buriedAtOnce bounds a write: each dead letter may hold an answer of 4 KiB, which
+// takes six times that as JSON.
+const buriedAtOnce = 20
+
 // buryAll makes deliveries dead letters, some at a time, to leave room for
 // commits in between.
 func (o *Outbox) buryAll(q *queue, victims []victim, reason string) error {
-	for some := range slices.Chunk(victims, 100) {
+	for some := range slices.Chunk(victims, buriedAtOnce) {
 		err := o.submit(context.Background(), func(b *batch) {
 			for _, v := range some {
 				if !b.take(q, v.claim) {
