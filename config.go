@@ -187,6 +187,9 @@ func (c *Config) validateWebhooks(check setting.Check) {
 		}
 		if w.Batch != nil {
 			w.ValidateBundled(at)
+			if w.Skips() {
+				at.Add("superseded", "a batch is one call already, and one that failed comes again as it was: leave it out")
+			}
 		}
 		if w.Skips() && c.dialect != nil && strings.HasPrefix(c.dialect.Name, "contentstack") {
 			at.Add("superseded", "events of Contentstack name their locale in the payload only, so what looks superseded may be of another locale; leave it out")

@@ -273,5 +273,7 @@ func TestBatchMistakes(t *testing.T) {
 	check("batch: { by: topic }", "c.yaml:1: webhooks[0].batch.by: must be webhook or cause")
 	check("batch: { wait: 2m }", "c.yaml:1: webhooks[0].batch.max_wait: must be at least as long as wait, and at most 1d")
 	check("batch: { max_events: 501 }", "c.yaml:1: webhooks[0].batch.max_events: must be from 1 to 500")
+	check("batch: {}, superseded: skip", "c.yaml:1: webhooks[0].superseded: a batch is one call already, and one that failed comes again as it was: leave it out")
+	check("batch: {}, content_type: text/plain", "c.yaml:1: webhooks[0].content_type: many events have a form of their own: leave it out, or give a body of your own")
 	check("batch: {}, payload: native", "c.yaml:1: webhooks[0].payload: native has no form for many events: leave it out, or choose envelope, cloudevents or a body of your own")
 }

@@ -190,6 +190,9 @@ func (e *Endpoint) validateEgress(check setting.Check) {
 	if e.TLS != (setting.ClientTLS{}) && e.URL.URL != nil && e.URL.Scheme != "https" {
 		check.Add("tls", "is for a url that begins with https://")
 	}
+	if e.TLS != (setting.ClientTLS{}) && e.Proxy.URL != nil && e.Proxy.Scheme == "https" {
+		check.Add("tls", "would be used for the proxy, too; name a proxy that begins with http://")
+	}
 }
 
 // isRefused tells whether a call failed because its address is not to be called.

@@ -364,3 +364,47 @@ func TestOverARealOutbox(t *testing.T) {
 		}
 	}
 }
+
+// TestOneOfABundle: an event that can not be sent takes no other with it.
+func TestOneOfABundle(t *testing.T) {
+	t.Parallel()
+	bodies := make(chan string, 10)
+	url := receiver(t, func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		bodies <- string(body)
+	})
+	config := outbox.DefaultConfig()
+	config.Path, config.Sync = t.TempDir(), false
+	config.Queues = map[string]outbox.Queue{"hook": {Batch: &outbox.Batch{MaxEvents: 10, By: "webhook"}}}
+	log := &testlog.Log{}
+	store, err := outbox.Open(config, []string{"hook"}, log.Logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var captured []event.Captured
+	for n, payload := range []string{`{"n": 1}`, `{"n": "x"}`, `{"n": 3}`} {
+		e := event.Event{ID: event.NewID("i", "t", "k", n), Type: "Entry", Action: "save", Payload: []byte(payload), Entity: event.Entity{ID: fmt.Sprint(n)}, Confirmed: true}
+		captured = append(captured, event.Captured{Event: e, Want: []event.Want{{Webhook: "hook"}}})
+	}
+	if err := store.Commit(t.Context(), "i", captured, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	e := endpoint(t, url, "body: { large: '${map(filter(events, #.payload.n > 0), #.entity.id)}' }")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		New([]Webhook{{Name: "hook", Endpoint: e, Bundled: true}}, store, log.Logger()).Run(ctx)
+	}()
+	if got := await(t, bodies, "no call"); got != `{"large":["0","2"]}` {
+		t.Error(got)
+	}
+	cancel()
+	<-done
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+	if text := log.String(); strings.Count(text, "msg=failed") != 1 || strings.Count(text, "msg=delivered") != 2 {
+		t.Error(text)
+	}
+}

@@ -188,8 +188,36 @@ func (l *line) deliver(ctx context.Context, b bundle, probe bool) {
 	s, made := l.attempt(ctx, b, probe)
 	l.unsettled <- struct{}{}
 	<-l.slots
+	if made && s.Result == event.GiveUp && s.Attempt.Status == 0 {
+		b = l.culprits(b)
+	}
 	l.conclude(ctx, b, s, made)
 	<-l.unsettled
+}
+
+// culprits are the deliveries of a bundle that was given up without a call whose
+// templates can not be filled in alone either. The others are given back, and come
+// as another bundle.
+func (l *line) culprits(b bundle) bundle {
+	var found, others bundle
+	for _, d := range b {
+		if l.canFill(d) {
+			others = append(others, d)
+		} else {
+			found = append(found, d)
+		}
+	}
+	if len(found) == 0 {
+		return b
+	}
+	l.release(others)
+	return found
+}
+
+func (l *line) canFill(d event.Delivery) (filled bool) {
+	defer func() { _ = recover() }() // it is said already
+	_, err := l.fill(bundle{d})
+	return err == nil
 }
 
 // attempt makes one attempt, unless the stop cuts it off. A delivery that

@@ -62,6 +62,9 @@ func (e *Endpoint) ValidateBundled(check setting.Check) {
 	if form := e.Form.Payload; form == shape.Native || form == shape.Concise {
 		check.Add("payload", "%s has no form for many events: leave it out, or choose envelope, cloudevents or a body of your own", form)
 	}
+	if e.Form.ContentType != "" && e.Form.Body.Kind == setting.TreeNone {
+		check.Add("content_type", "many events have a form of their own: leave it out, or give a body of your own")
+	}
 }
 
 // literals are the texts of the address and of the headers around the values

@@ -22,18 +22,21 @@ func BundleID(deliveries []event.Delivery) string {
 // FillBundle is Fill for deliveries that go in one call, at least one. Expressions
 // read all of them as events, and else the first.
 func (t Templates) FillBundle(deliveries []event.Delivery) (Filled, error) {
-	f, err := t.fill(deliveries)
-	f.Content.Native = false
-	if err != nil || t.Form.bodiless() || t.Form.body != nil {
-		return f, err
+	f, s, err := t.fillHead(deliveries)
+	if err != nil {
+		return Filled{}, err
 	}
-	if t.Form.Payload == CloudEvents {
-		f.Content.ContentType = typeCloudEvents
+	switch {
+	case t.Form.bodiless(), t.Form.body != nil:
+		f.Content, err = t.Form.fill(deliveries[0], s)
+	case t.Form.Payload == CloudEvents:
+		f.Content = Content{Method: t.Form.method(), ContentType: typeCloudEvents}
 		f.Content.Body, err = cloudEventsOf(deliveries)
-		return f, err
+	default:
+		f.Content = Content{Method: t.Form.method(), ContentType: typeJSON}
+		f.Content.Body, err = bundleOf(deliveries)
 	}
-	f.Content.ContentType = typeJSON
-	f.Content.Body, err = bundleOf(deliveries)
+	f.Content.Native = false // those headers tell of one event
 	return f, err
 }
 

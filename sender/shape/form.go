@@ -93,6 +93,13 @@ func isMediaType(text string) bool {
 	return err == nil && strings.Contains(name, "/") && !strings.ContainsFunc(text, unsafeInHeader)
 }
 
+func (f *Form) method() string {
+	if f.Method == "" {
+		return http.MethodPost
+	}
+	return f.Method
+}
+
 func (f *Form) bodiless() bool { return f.Method == http.MethodGet || f.Method == http.MethodDelete }
 
 func (f *Form) isForm() bool {
@@ -116,10 +123,7 @@ type Content struct {
 
 // fill makes the content of a delivery.
 func (f *Form) fill(d event.Delivery, s *expression.Scope) (Content, error) {
-	c := Content{Method: f.Method, Native: f.Payload != Envelope && f.Payload != CloudEvents}
-	if c.Method == "" {
-		c.Method = http.MethodPost
-	}
+	c := Content{Method: f.method(), Native: f.Payload != Envelope && f.Payload != CloudEvents}
 	if f.bodiless() {
 		return c, nil
 	}
