@@ -178,8 +178,9 @@ func (b *batch) addCount(webhook uint32, entity uint64, change int) int {
 
 // Next returns up to limit deliveries of a webhook that are due, and waits for
 // the first. Of a webhook with a batch it returns the next bundle, however large
-// that is, and no other until all of it was settled or released. They belong to the caller until Settle or Release. The error is
-// ctx's, or says why the store can not be read.
+// that is, and no other until all of it was settled or released. They belong to
+// the caller until Settle or Release. The error is ctx's, or says why the store
+// can not be read.
 func (o *Outbox) Next(ctx context.Context, webhook string, limit int) ([]event.Delivery, error) {
 	select {
 	case <-o.ready:

@@ -115,7 +115,7 @@ func newTokens(e *Endpoint) *tokens {
 		return nil
 	}
 	transport := &http.Transport{
-		DialContext: e.tokenGuard().dialer().DialContext, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		DialContext: e.tokenGuard().dial, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
 		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
 	}
 	t := &tokens{

@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -154,7 +156,7 @@ func carriedBy(ip netip.Addr) []netip.Addr {
 // past the guard.
 func newTransport(e *Endpoint) *http.Transport {
 	t := &http.Transport{
-		DialContext: e.guard().dialer().DialContext, TLSClientConfig: e.tls.Clone(), ForceAttemptHTTP2: true,
+		DialContext: e.guard().dial, TLSClientConfig: e.tls.Clone(), ForceAttemptHTTP2: true,
 		MaxConnsPerHost: e.Concurrency, MaxIdleConnsPerHost: e.Concurrency, IdleConnTimeout: 30 * time.Second,
 		TLSHandshakeTimeout: 5 * time.Second, DisableCompression: true, MaxResponseHeaderBytes: 64 << 10,
 	}
@@ -164,8 +166,22 @@ func newTransport(e *Endpoint) *http.Transport {
 	return t
 }
 
-func (g guard) dialer() *net.Dialer {
-	return &net.Dialer{Timeout: 5 * time.Second, Control: g.control, Resolver: g.resolver}
+// dial connects to an address that may be called. If there is one that may and
+// does not answer, the call is not refused: another attempt may reach it.
+func (g guard) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var allowed atomic.Bool
+	dialer := &net.Dialer{Timeout: 5 * time.Second, Resolver: g.resolver, Control: func(network, address string, c syscall.RawConn) error {
+		err := g.control(network, address, c)
+		if err == nil {
+			allowed.Store(true)
+		}
+		return err
+	}}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if isRefused(err) && allowed.Load() {
+		return nil, errors.New("dial " + address + ": no address that may be called answers")
+	}
+	return conn, err
 }
 
 // validateEgress reports addresses that would be refused, as far as they can be

@@ -396,3 +396,24 @@ func TestTemplatedHostIsJudged(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// TestOneAddressIsRefused: a name of which one address may be called is not refused
+// while that does not answer.
+func TestOneAddressIsRefused(t *testing.T) {
+	t.Parallel()
+	c := newCaller(t, map[string][]string{"two.example": {"10.0.0.1 127.0.0.1"}})
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(closed.Addr().String())
+	_ = closed.Close()
+	a := c.call(t, "later.example", func(e *Endpoint) {
+		e.Imported = true
+		e.Egress.Allow = []setting.Range{{Prefix: netip.MustParsePrefix("127.0.0.1/32")}}
+		e.URL = shape.Address{URL: &url.URL{Scheme: "http", Host: "two.example:" + port, Path: "/"}}
+	})
+	if a.failure != "connection" || !strings.Contains(a.attempt.Error, "no address that may be called answers") && !strings.Contains(a.attempt.Error, "refused") {
+		t.Errorf("%+v", a)
+	}
+}

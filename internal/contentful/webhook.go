@@ -27,7 +27,7 @@ func FromEnvironment(value, name string) string {
 // Webhooks writes the definitions as the part webhooks of a config file. The
 // error names every one that means something that cmstap can not do.
 func Webhooks(definitions []Definition, secret Secret) (string, error) {
-	w := &writer{secret: secret, taken: map[string]bool{}}
+	w := &writer{secret: secret, taken: map[string]bool{}, known: map[string]bool{}}
 	var problems []error
 	w.line(0, "# Made by cmstap import contentful. imported says that the addresses are not your own.")
 	w.line(0, "webhooks:")
@@ -55,6 +55,7 @@ type writer struct {
 	out    strings.Builder
 	secret Secret
 	taken  map[string]bool // the names of webhooks
+	known  map[string]bool // the names of variables
 }
 
 // line writes a line, so many steps to the right.
@@ -74,7 +75,7 @@ func (w *writer) webhook(d Definition) error {
 	}
 	w.headers(d.Headers, variable)
 	if d.Username != "" {
-		w.line(2, "auth: { basic: { username: %s, password: %s } }", text(d.Username), w.secret(d.Password, variable+"_PASSWORD"))
+		w.line(2, "auth: { basic: { username: %s, password: %s } }", text(d.Username), w.secret(d.Password, w.variable(variable+"_PASSWORD")))
 	}
 	return w.transformation(d)
 }
@@ -149,7 +150,7 @@ func (w *writer) headers(headers []Header, variable string) {
 			if h.Value == "" {
 				w.line(3, "# An export has no value of this one.")
 			}
-			w.line(3, "%s: %s", text(h.Key), w.secret(h.Value, variable+"_"+variablePart(h.Key)))
+			w.line(3, "%s: %s", text(h.Key), w.secret(h.Value, w.variable(variable+"_"+variablePart(h.Key))))
 		default:
 			w.line(3, "%s: %s", text(h.Key), text(template(h.Value)))
 		}
@@ -262,7 +263,23 @@ func list(values []string) string {
 var notOfAName = regexp.MustCompile(`[^A-Z0-9]+`)
 
 // variableName makes a name of an environment variable.
-func variableName(webhook string) string { return "CMSTAP_" + variablePart(webhook) }
+func variableName(webhook string) string {
+	part := variablePart(webhook)
+	if part == "" {
+		part = "WEBHOOK" // nothing of its name is left
+	}
+	return "CMSTAP_" + part
+}
+
+// variable makes a name the only one: two secrets are never one.
+func (w *writer) variable(name string) string {
+	unique := name
+	for n := 2; w.known[unique]; n++ {
+		unique = fmt.Sprintf("%s_%d", name, n)
+	}
+	w.known[unique] = true
+	return unique
+}
 
 func variablePart(name string) string {
 	return strings.Trim(notOfAName.ReplaceAllString(strings.ToUpper(name), "_"), "_")

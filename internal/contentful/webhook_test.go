@@ -98,3 +98,23 @@ func plain(value any) any {
 	}
 	return "a number"
 }
+
+// Two secrets are never one variable.
+func TestVariablesAreUnique(t *testing.T) {
+	t.Parallel()
+	definitions, err := contentful.Parse([]byte(`[
+		{"name":"日本","url":"https://a.example","topics":["*.*"],"httpBasicUsername":"u","httpBasicPassword":"p"},
+		{"name":"русский","url":"https://b.example","topics":["*.*"],"httpBasicUsername":"u","httpBasicPassword":"q"},
+		{"name":"a b","url":"https://c.example","topics":["*.*"],"headers":[{"key":"X-Key","value":"1","secret":true},{"key":"X_Key","value":"2","secret":true}]}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	if _, err := contentful.Webhooks(definitions, func(_, name string) string { names = append(names, name); return "{ env: " + name + " }" }); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"CMSTAP_WEBHOOK_PASSWORD", "CMSTAP_WEBHOOK_PASSWORD_2", "CMSTAP_A_B_X_KEY", "CMSTAP_A_B_X_KEY_2"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Error(diff)
+	}
+}
