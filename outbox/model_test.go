@@ -88,7 +88,7 @@ func (b *badgerDisk) crash() {
 
 func (b *badgerDisk) left() string {
 	tags := (&store{Outbox: b.last, t: b.t}).tags()
-	for _, history := range []string{"e", "x", "p", "v", "a", "z"} {
+	for _, history := range []string{"e", "x", "p", "v", "a", "c", "z"} {
 		delete(tags, history)
 	}
 	delete(tags, "i") // the model knows the intents

@@ -196,8 +196,7 @@ func (l *line) conclude(ctx context.Context, d event.Delivery, s event.Settlemen
 	}
 }
 
-// How much of an answer is read, and for how long, and what is kept of one that
-// is no success.
+// How much of an answer is read, and for how long, and what is kept of one.
 const (
 	maxAnswer  = 4 << 10
 	drainBytes = 64 << 10
@@ -215,7 +214,9 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 		a.failure, a.attempt.Error = unfillable, shorten(l.redact(err.Error()), maxError)
 		return a
 	}
-	response, err := l.transport.RoundTrip(l.request(ctx, d, a.attempt, filled))
+	request := l.request(ctx, d, a.attempt, filled)
+	a.attempt.Wire = l.wire(d, request)
+	response, err := l.transport.RoundTrip(request)
 	a.attempt.Duration = time.Since(start)
 	if err != nil {
 		a.failure, a.attempt.Error = l.explain(err)
@@ -226,10 +227,8 @@ func (l *line) send(ctx context.Context, d event.Delivery) answer {
 	// Read a little, but not for long, so that the connection can be used again.
 	defer time.AfterFunc(drainTime, cancel).Stop()
 	body := io.LimitReader(response.Body, drainBytes)
-	if response.StatusCode < 200 || response.StatusCode > 299 {
-		begin, _ := io.ReadAll(io.LimitReader(body, 2*maxAnswer))
-		a.attempt.Answer = shorten(l.redact(strings.ToValidUTF8(string(begin), "\uFFFD")), maxAnswer)
-	}
+	begin, _ := io.ReadAll(io.LimitReader(body, 2*maxAnswer))
+	a.attempt.Answer = l.told(a.attempt.Wire, request, response.Header, strings.ToValidUTF8(string(begin), "\uFFFD"))
 	_, _ = io.Copy(io.Discard, body)
 	a.retryAfter = retryAfter(response.Header, time.Now())
 	return a
