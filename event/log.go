@@ -2,8 +2,12 @@ package event
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 )
+
+// ErrCursor says that a query has a cursor that no page had.
+var ErrCursor = errors.New("the cursor is not one of an earlier page")
 
 // Wire is what went over the wire in an attempt, without what is secret.
 type Wire struct {

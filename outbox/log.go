@@ -16,11 +16,8 @@ import (
 // the more there is; the cursor says where to go on.
 const mostRead = 5000
 
-// ErrCursor says that a cursor is not one that a page had.
-var ErrCursor = errors.New("the cursor is not one of an earlier page")
-
 // Calls returns the attempts that a query selects, the newest first. Calls that
-// come meanwhile do not move the cursor.
+// come meanwhile do not move the cursor. event.ErrCursor says that no page had it.
 func (o *Outbox) Calls(query event.Query) (event.Page[event.Call], error) {
 	page := event.Page[event.Call]{Items: []event.Call{}}
 	from, err := parseCursor(query.Cursor, len(position{}))
@@ -80,7 +77,7 @@ func parseCursor(text string, size int) ([]byte, error) {
 	}
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) != size {
-		return nil, ErrCursor
+		return nil, event.ErrCursor
 	}
 	return raw, nil
 }
@@ -156,8 +153,9 @@ func (m *merged) next(since time.Time) (call event.Call, at position, more bool,
 // the event's.
 func readCall(txn *badger.Txn, webhook string, key, text []byte) (event.Call, error) {
 	var r attemptRecord
-	if err := decode(text, &r); err != nil {
-		return event.Call{}, err
+	if decode(text, &r) != nil {
+		r.Error = "the record of this call is damaged"
+		_, r.Time, _, r.Number = parseAttempt(key)
 	}
 	if r.Topic == "" {
 		_, _, seq, _ := parseAttempt(key)
@@ -219,7 +217,7 @@ func (o *Outbox) Call(id string) (call event.Call, found bool, err error) {
 	return call, found, err
 }
 
-// readWire returns nil if the call was not kept.
+// readWire returns nil if the call was not kept, or is damaged.
 func readWire(txn *badger.Txn, key []byte) (*event.Wire, error) {
 	var r wireRecord
 	_, err := getRecord(txn, key, &r)
@@ -227,6 +225,9 @@ func readWire(txn *badger.Txn, key []byte) (*event.Wire, error) {
 		first := append(wirePrefix(r.Of), key[9:21]...)
 		r = wireRecord{}
 		_, err = getRecord(txn, append(first, key[21:]...), &r)
+	}
+	if errors.Is(err, errDamaged) {
+		return nil, nil
 	}
 	return r.Wire, err
 }

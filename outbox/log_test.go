@@ -274,10 +274,10 @@ func TestCursors(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, testConfig(t), "a")
 	for _, cursor := range []string{"x", "00", strings.Repeat("0", 50)} {
-		if _, err := s.Calls(event.Query{Cursor: cursor, Limit: 1}); !errors.Is(err, ErrCursor) {
+		if _, err := s.Calls(event.Query{Cursor: cursor, Limit: 1}); !errors.Is(err, event.ErrCursor) {
 			t.Errorf("%s: %v", cursor, err)
 		}
-		if _, err := s.Events(event.Query{Cursor: cursor, Limit: 1}); !errors.Is(err, ErrCursor) {
+		if _, err := s.Events(event.Query{Cursor: cursor, Limit: 1}); !errors.Is(err, event.ErrCursor) {
 			t.Errorf("%s: %v", cursor, err)
 		}
 	}

@@ -26,6 +26,7 @@ const (
 const straggle = day
 
 // Events returns the events that a query selects, the newest commit first.
+// event.ErrCursor says that no page had the cursor.
 func (o *Outbox) Events(query event.Query) (event.Page[event.Recorded], error) {
 	page := event.Page[event.Recorded]{Items: []event.Recorded{}}
 	start := eventKey(1<<64 - 1)
