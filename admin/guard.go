@@ -21,7 +21,7 @@ func guard(config Config, next http.Handler) http.Handler {
 		switch {
 		case !config.isNamed(r.Host):
 			fail(w, http.StatusMisdirectedRequest, "the Host header names another server; list its name under admin.hosts if it is this one's")
-		case !config.knowsToken(r) && !(config.MetricsPublic && r.URL.Path == "/metrics"):
+		case !config.knowsToken(r) && (!config.MetricsPublic || r.URL.Path != "/metrics"):
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			fail(w, http.StatusUnauthorized, "send the header Authorization: Bearer with admin.token")
 		default:

@@ -130,12 +130,6 @@ func attemptKey(webhook uint32, at time.Time, seq uint64, number int) []byte {
 	return be.AppendUint32(be.AppendUint64(key, seq), uint32(number))
 }
 
-// parseAttempt reads an a key.
-func parseAttempt(key []byte) (webhook uint32, at time.Time, seq uint64, number int) {
-	at, seq = parseTimed(key)
-	return be.Uint32(key[1:]), at, seq, int(be.Uint32(key[21:]))
-}
-
 func wirePrefix(seq uint64) []byte { return be.AppendUint64([]byte{tagWire}, seq) }
 
 // wireKey is the c key that belongs to an a key.

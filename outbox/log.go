@@ -155,10 +155,11 @@ func readCall(txn *badger.Txn, webhook string, key, text []byte) (event.Call, er
 	var r attemptRecord
 	if decode(text, &r) != nil {
 		r.Error = "the record of this call is damaged"
-		_, r.Time, _, r.Number = parseAttempt(key)
+		r.Time, _ = parseTimed(key)
+		r.Number = int(be.Uint32(key[21:]))
 	}
 	if r.Topic == "" {
-		_, _, seq, _ := parseAttempt(key)
+		_, seq := parseTimed(key)
 		var stored eventRecord
 		if found, err := getRecord(txn, eventKey(seq), &stored); err != nil && !errors.Is(err, errDamaged) {
 			return event.Call{}, err

@@ -57,7 +57,7 @@ func (l *callLog) make(n int) {
 		e.Time = start.Add(time.Duration(len(l.events)) * time.Millisecond)
 		e.ID = event.NewID("intent", e.Topic(), e.Key(), len(l.events))
 		hook := pick("webhook", "a", "b", "c")
-		l.must(l.Commit(l.store.t.Context(), "i", wanted([]event.Event{e}, hook), nil, nil))
+		l.must(l.Commit(l.t.Context(), "i", wanted([]event.Event{e}, hook), nil, nil))
 		l.events = slices.Insert(l.events, 0, event.Recorded{Event: e, Topic: e.Topic(), Webhooks: []string{hook}})
 		for _, d := range l.next(hook, 1) {
 			s := event.Settlement{Result: event.Result(rapid.IntRange(0, 2).Draw(l.T, "result")), Wait: time.Hour, Attempt: event.Attempt{
@@ -66,7 +66,7 @@ func (l *callLog) make(n int) {
 			if s.Result != event.Delivered {
 				s.Attempt.Status, s.Attempt.Error = 0, pick("error", "no answer in TIME", "refused")
 			}
-			l.must(l.Settle(l.store.t.Context(), d, s))
+			l.must(l.Settle(l.t.Context(), d, s))
 			l.calls = append(l.calls, event.Call{
 				ID:      fmt.Sprintf("%x", attemptKey(l.hooks()[hook].id, s.Attempt.Time, d.Event.Seq, 1)[1:]),
 				Webhook: hook, Event: d.Event.ID, Topic: d.Event.Topic(), Entity: d.Event.Entity.ID, Environment: d.Event.Environment,
@@ -80,7 +80,7 @@ func (l *callLog) make(n int) {
 	})
 }
 
-func (l *callLog) hooks() map[string]*queue { return l.store.Outbox.hooks }
+func (l *callLog) hooks() map[string]*queue { return l.Outbox.hooks }
 
 func (l *callLog) query() event.Query {
 	maybe := func(label string, from ...string) string {
@@ -108,7 +108,7 @@ func (l *callLog) checkCalls(q event.Query) {
 		page, err := l.Calls(q)
 		l.must(err)
 		if len(page.Items) > q.Limit {
-			l.T.Fatalf("a page of %d", len(page.Items))
+			l.Fatalf("a page of %d", len(page.Items))
 		}
 		got = append(got, page.Items...)
 		if q.Cursor = page.Cursor; q.Cursor != "" && add {
@@ -121,7 +121,7 @@ func (l *callLog) checkCalls(q event.Query) {
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		l.T.Fatalf("%+v: %s", q, diff)
+		l.Fatalf("%+v: %s", q, diff)
 	}
 }
 
@@ -159,7 +159,7 @@ func (l *callLog) checkEvents(q event.Query) {
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		l.T.Fatalf("%+v: %s", q, diff)
+		l.Fatalf("%+v: %s", q, diff)
 	}
 }
 
