@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,8 +86,14 @@ func parseCursor(text string, size int) ([]byte, error) {
 // merged are the logs of webhooks, read as one from the newest call back.
 type merged struct {
 	txn   *badger.Txn
-	logs  []*badger.Iterator
+	logs  []*callLog // those that have more, the one with the newest call first
 	hooks map[uint32]string
+}
+
+// callLog is the log of one webhook, and where its next call is.
+type callLog struct {
+	*badger.Iterator
+	at position
 }
 
 // merge begins before the cursor and before the query's time.
@@ -108,44 +115,50 @@ func (o *Outbox) merge(txn *badger.Txn, query event.Query, cursor []byte) *merge
 			continue
 		}
 		m.hooks[q.id] = name
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: attemptPrefix(q.id), Reverse: true})
+		log := &callLog{Iterator: txn.NewIterator(badger.IteratorOptions{Prefix: attemptPrefix(q.id), Reverse: true})}
 		start := from.lastBefore(q.id)
-		it.Seek(start)
-		if it.Valid() && bytes.Equal(it.Item().Key(), start) {
-			it.Next()
+		log.Seek(start)
+		if log.Valid() && bytes.Equal(log.Item().Key(), start) {
+			log.Next()
 		}
-		m.logs = append(m.logs, it)
+		m.add(log)
 	}
 	return m
 }
 
+// add puts a log where its next call belongs; one that has none is closed.
+func (m *merged) add(log *callLog) {
+	if !log.Valid() {
+		log.Close()
+		return
+	}
+	log.at = positionOf(log.Item().Key())
+	i, _ := slices.BinarySearchFunc(m.logs, log, func(a, b *callLog) int { return bytes.Compare(b.at[:], a.at[:]) })
+	m.logs = slices.Insert(m.logs, i, log)
+}
+
 func (m *merged) close() {
-	for _, it := range m.logs {
-		it.Close()
+	for _, log := range m.logs {
+		log.Close()
 	}
 }
 
 // next returns the newest call that was not returned yet, unless it is older than
 // since.
 func (m *merged) next(since time.Time) (call event.Call, at position, more bool, err error) {
-	var newest *badger.Iterator
-	for _, it := range m.logs {
-		if !it.Valid() {
-			continue
-		}
-		if p := positionOf(it.Item().Key()); newest == nil || bytes.Compare(p[:], at[:]) > 0 {
-			newest, at = it, p
-		}
-	}
-	if newest == nil || be.Uint64(at[:]) < milli(since) {
+	if len(m.logs) == 0 || be.Uint64(m.logs[0].at[:]) < milli(since) {
 		return call, at, false, nil
 	}
+	newest := m.logs[0]
+	at = newest.at
 	key := newest.Item().KeyCopy(nil)
 	err = newest.Item().Value(func(text []byte) error {
 		call, err = readCall(m.txn, m.hooks[be.Uint32(key[1:])], key, text)
 		return err
 	})
+	m.logs = m.logs[1:]
 	newest.Next()
+	m.add(newest)
 	return call, at, true, err
 }
 

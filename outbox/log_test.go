@@ -31,7 +31,7 @@ func TestQueriesAgainstModel(t *testing.T) {
 		s := newStore(t, config, "a", "b", "c")
 		defer func() { _ = s.Close() }()
 		s.mostRead = rapid.IntRange(1, 10).Draw(r, "mostRead")
-		l := &callLog{store: s, T: r}
+		l := &logModel{store: s, T: r}
 		l.make(rapid.IntRange(0, 30).Draw(r, "calls"))
 		for range 3 {
 			l.checkCalls(l.query())
@@ -40,8 +40,8 @@ func TestQueriesAgainstModel(t *testing.T) {
 	})
 }
 
-// callLog is a store's calls and events as a model has them.
-type callLog struct {
+// logModel is a store's calls and events as a model has them.
+type logModel struct {
 	*store
 	*rapid.T
 	calls  []event.Call // newest first
@@ -49,7 +49,7 @@ type callLog struct {
 }
 
 // make makes calls with the little variety that makes filters and ties meet.
-func (l *callLog) make(n int) {
+func (l *logModel) make(n int) {
 	for range n {
 		pick := func(label string, from ...string) string { return rapid.SampledFrom(from).Draw(l.T, label) }
 		e := change(pick("entity", "e1", "E2"), len(l.events), "{}")
@@ -80,9 +80,9 @@ func (l *callLog) make(n int) {
 	})
 }
 
-func (l *callLog) hooks() map[string]*queue { return l.Outbox.hooks }
+func (l *logModel) hooks() map[string]*queue { return l.Outbox.hooks }
 
-func (l *callLog) query() event.Query {
+func (l *logModel) query() event.Query {
 	maybe := func(label string, from ...string) string {
 		return rapid.SampledFrom(append(from, "", "")).Draw(l.T, label)
 	}
@@ -101,7 +101,7 @@ func (l *callLog) query() event.Query {
 
 // checkCalls reads all pages. Once calls are made in between: those older than
 // the cursor are seen, newer ones are not.
-func (l *callLog) checkCalls(q event.Query) {
+func (l *logModel) checkCalls(q event.Query) {
 	got, want := []event.Call{}, []event.Call{}
 	add := rapid.Bool().Draw(l.T, "add")
 	for first := true; first || q.Cursor != ""; first = false {
@@ -128,7 +128,7 @@ func (l *callLog) checkCalls(q event.Query) {
 // place is where a call is in the order of all.
 func place(c event.Call) string { return c.ID[8:24] + c.ID[:8] + c.ID[24:] }
 
-func (l *callLog) selected(q event.Query, also func(event.Call) bool) []event.Call {
+func (l *logModel) selected(q event.Query, also func(event.Call) bool) []event.Call {
 	found := []event.Call{}
 	for _, c := range l.calls {
 		text := strings.ToLower(c.Topic + "\n" + c.Entity + "\n" + c.Event + "\n" + c.Error)
@@ -141,7 +141,7 @@ func (l *callLog) selected(q event.Query, also func(event.Call) bool) []event.Ca
 	return found
 }
 
-func (l *callLog) checkEvents(q event.Query) {
+func (l *logModel) checkEvents(q event.Query) {
 	var got, want []string
 	for first := true; first || q.Cursor != ""; first = false {
 		page, err := l.Events(q)

@@ -175,9 +175,12 @@ func progress(txn *badger.Txn, webhook uint32, stored *eventRecord, calls []even
 	if len(calls) > 0 {
 		last := calls[len(calls)-1]
 		p.Attempts = last.Attempt
-		if last.Result == event.Delivered.String() {
+		switch last.Result {
+		case event.Delivered.String():
 			p.State = last.Result
 			return p, nil
+		case event.GiveUp.String():
+			p.State = last.Result // and its dead letter says why
 		}
 	}
 	dead, found, err := findDead(txn, webhook, stored)
