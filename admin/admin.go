@@ -92,33 +92,36 @@ func New(config Config, parts Parts) (*Admin, error) {
 	return a, nil
 }
 
-// Handler is the window without its listener: health is for everybody, the rest
-// is guarded.
+// Handler is the window without its listener.
 func Handler(config Config, parts Parts) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/livez", get(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }))
-	mux.Handle("/readyz", get(func(w http.ResponseWriter, _ *http.Request) {
-		if !parts.Ready() {
-			http.Error(w, "not ready", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = io.WriteString(w, "ok\n")
-	}))
-	inner := http.NewServeMux()
 	a := api{parts.Store}
-	inner.Handle("/api/webhooks", get(a.webhooks))
-	inner.Handle("/api/calls", get(a.calls))
-	inner.Handle("/api/calls/{id}", get(a.call))
-	inner.Handle("/api/events", get(a.events))
-	inner.Handle("/api/events/{id}", get(a.event))
-	if parts.Metrics != nil {
-		inner.Handle("/metrics", get(parts.Metrics.ServeHTTP))
+	for path, handle := range map[string]http.HandlerFunc{
+		"/livez":           func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") },
+		"/readyz":          parts.readyz,
+		"/api/webhooks":    a.webhooks,
+		"/api/calls":       a.calls,
+		"/api/calls/{id}":  a.call,
+		"/api/events":      a.events,
+		"/api/events/{id}": a.event,
+	} {
+		mux.Handle(path, get(handle))
 	}
-	inner.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	if parts.Metrics != nil {
+		mux.Handle("/metrics", get(parts.Metrics.ServeHTTP))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "there is nothing at "+r.URL.Path)
 	})
-	mux.Handle("/", guard(config, inner))
-	return mux
+	return guard(config, mux)
+}
+
+func (p Parts) readyz(w http.ResponseWriter, _ *http.Request) {
+	if !p.Ready() {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ok\n")
 }
 
 // Addr is the address that was taken, with its real port; "" if there is none.

@@ -245,7 +245,7 @@ func TestToken(t *testing.T) {
 	for _, path := range []string{"/livez", "/readyz"} {
 		check("", path, "", 200)
 	}
-	for _, path := range []string{"/", "/metrics", "/api/webhooks", "/api/calls", "/api/events", "/none"} {
+	for _, path := range []string{"/", "/metrics", "/api/webhooks", "/api/calls", "/api/events", "/none", "/api//calls", "/livez/../api/calls", "/livez/"} {
 		check("", path, "", 401)
 	}
 	for _, wrong := range []string{"Bearer", "Bearer x", "Basic " + token, token, "Bearer " + token + "x", "Bearer " + token[1:]} {

@@ -10,7 +10,8 @@ import (
 )
 
 // guard lets through who may look: whoever names the listener as it is called,
-// comes from no other site, and knows the token if there is one.
+// comes from no other site, and knows the token if there is one. Health is for
+// everybody.
 func guard(config Config, next http.Handler) http.Handler {
 	own := http.NewCrossOriginProtection()
 	own.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -19,6 +20,8 @@ func guard(config Config, next http.Handler) http.Handler {
 	allowed := own.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
+		case r.URL.Path == "/livez" || r.URL.Path == "/readyz":
+			next.ServeHTTP(w, r)
 		case !config.isNamed(r.Host):
 			fail(w, http.StatusMisdirectedRequest, "the Host header names another server; list its name under admin.hosts if it is this one's")
 		case !config.knowsToken(r) && (!config.MetricsPublic || r.URL.Path != "/metrics"):

@@ -88,7 +88,8 @@ type Story struct {
 type Progress struct {
 	Webhook string `json:"webhook"`
 	// State is waiting (no attempt was made), retrying, delivered, failed, or gone:
-	// skipped, dropped, or longer ago than calls are kept.
+	// skipped, dropped, longer ago than calls are kept, or delivered by a version
+	// that did not note it.
 	State     string    `json:"state"`
 	Attempts  int       `json:"attempts"`
 	Next      time.Time `json:"next,omitzero"`    // when it is due; UTC
