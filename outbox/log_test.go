@@ -318,3 +318,58 @@ func TestBacklogs(t *testing.T) {
 	want[0].Parked = true
 	check(want...)
 }
+
+// TestCallsOfDeadLettersStay: a call goes after the retention of what was
+// delivered, or with the dead letter that it explains.
+func TestCallsOfDeadLettersStay(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	s.commit("i", change("x", 1, "{}"), change("y", 1, "{}"))
+	for i, d := range s.next("a", 2) {
+		s.must(s.Settle(t.Context(), d, event.Settlement{Result: []event.Result{event.Delivered, event.GiveUp}[i], Reason: "no", Attempt: event.Attempt{
+			Number: 1, Time: s.clock.now(), Status: 500, Wire: callWire(i),
+		}}))
+	}
+	check := func(age time.Duration, want ...string) {
+		t.Helper()
+		s.must(s.Maintain(s.clock.now().Add(age)))
+		page, err := s.Calls(event.Query{Limit: 5})
+		s.must(err)
+		got := []string{}
+		for _, c := range page.Items {
+			call, _, err := s.Call(c.ID)
+			s.must(err)
+			got = append(got, c.Entity+" "+call.Wire.Answer)
+		}
+		if diff := cmp.Diff(append([]string{}, want...), got); diff != "" {
+			t.Errorf("after %v: %s", age, diff)
+		}
+		s.tags() // no call without its attempt
+	}
+	check(6*day, "y answer 1", "x answer 0")
+	check(8*day, "y answer 1")
+	check(31 * day)
+}
+
+// TestDamagedCall: a record that can not be read is listed as that, and hides no
+// other.
+func TestDamagedCall(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	s.commit("i", change("x", 1, "{}"), change("y", 1, "{}"))
+	for _, d := range s.next("a", 2) {
+		s.settle(d, event.Delivered, time.Time{})
+	}
+	key := attemptKey(1, s.clock.now(), 2, 1)
+	s.must(s.submit(t.Context(), func(b *batch) {
+		b.set(key, []byte("{"))
+		b.set(wireKey(key), []byte("{"))
+	}))
+	page, err := s.Calls(event.Query{Limit: 5})
+	if err != nil || len(page.Items) != 2 || page.Items[0].Error != "the record of this call is damaged" || page.Items[0].Entity != "y" || page.Items[1].Result != "delivered" {
+		t.Errorf("%v %+v", err, page)
+	}
+	if call, found, err := s.Call(page.Items[0].ID); err != nil || !found || call.Wire != nil || call.Attempt != 1 {
+		t.Errorf("%v %v %+v", err, found, call)
+	}
+}
