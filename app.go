@@ -53,7 +53,7 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 	}
 	a.tap = &tap{
 		rules: rules.New(c.dialect, c.subscribers()).Truncating(int(c.Outbox.MaxPayload)), outbox: a.outbox, log: log,
-		bestEffort: c.Proxy.Durability == "best_effort", lookup: c.Lookup != "off",
+		metrics: newMetrics(names), bestEffort: c.Proxy.Durability == "best_effort", lookup: c.Lookup != "off",
 	}
 	a.tap.token = a.tap.rules.Credentials(c.Recovery.Token.Reveal())
 	a.resolver = resolve.New(c.Recovery, a.tap, log)
@@ -63,11 +63,12 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 		a.adoptOrphans(context.Background())
 	default:
 	}
-	a.sender = sender.New(endpoints, a.outbox, log)
+	a.sender = sender.New(endpoints, countedStore{a.outbox, a.tap.metrics}, log)
+	a.tap.metrics.registry.MustRegister(gauges{a.outbox, a.sender})
 	c.Proxy.MaxCopy = int(c.Outbox.MaxPayload) + 1<<20 // an answer may wrap the entity
 	a.proxy = proxy.New(c.Proxy, a.tap, log)
 	a.tap.fetch = a.proxy.Fetch
-	if a.admin, err = admin.New(c.Admin, a.ready.Load); err != nil {
+	if a.admin, err = admin.New(c.Admin, admin.Parts{Ready: a.ready.Load, Store: a.outbox, Metrics: a.tap.metrics.handler()}); err != nil {
 		return nil, errors.Join(err, a.outbox.Close())
 	}
 	if err = a.proxy.Listen(); err != nil {

@@ -59,7 +59,7 @@ webhooks:
     topics: [Entry.published]
     auth: { basic: { username: u, password: { env: CMSTAP_NOT_SET } } }
     signing: { scheme: standard, secret: { file: /nowhere } }
-admin: { listen: "203.0.113.2:0" }
+admin: { listen: "203.0.113.2:0", token: { value: a-token-of-a-test } }
 log: { file: /nowhere/log }
 `,
 		"FILE:4: proxy.listen: listen tcp 203.0.113.1:0: bind: cannot assign requested address"+machine,
@@ -69,7 +69,7 @@ log: { file: /nowhere/log }
 		"FILE:12: webhooks[0].signing.secret: the secret can not be read: open /nowhere: no such file or directory",
 		"FILE:13: admin.listen: listen tcp 203.0.113.2:0: bind: cannot assign requested address"+machine,
 		"FILE:14: log.file: can not be written: open /nowhere: no such file or directory; "+user+"file")
-	check("  listen: 203.0.113.1:8080\nadmin: { listen: 203.0.113.1:8080 }\noutbox: { path: "+t.TempDir()+"/data }",
+	check("  listen: 203.0.113.1:8080\nadmin: { listen: 203.0.113.1:8080, token: { value: a-token-of-a-test } }\noutbox: { path: "+t.TempDir()+"/data }",
 		"FILE:3: proxy.listen: listen tcp 203.0.113.1:8080: bind: cannot assign requested address"+machine,
 		"FILE:4: admin.listen: the port is that of proxy.listen; give it another one")
 	check("  listen: 127.0.0.1:0\nadmin: { listen: '' }\noutbox: { path: "+file+" }", "FILE:5: outbox.path: the folder can not be written: mkdir "+file+": not a directory; "+user+"folder")
@@ -120,8 +120,8 @@ func TestCheckWarnings(t *testing.T) {
 		"4: proxy.durability: a write that can not be recorded passes, and its event is lost; required answers 503 before the CMS sees it")
 	check("proxy: { LISTEN, UPSTREAM }\nadmin: { NONE }\noutbox:\n  PATH\n  sync: false",
 		"5: outbox.sync: a power cut may lose the events of the last moments; leave it out to wait for the disk")
-	check("proxy: { LISTEN, UPSTREAM }\noutbox: { PATH }\nadmin:\n  listen: :0",
-		"4: admin.listen: other machines may reach it, and it asks for no password; listen on 127.0.0.1, or keep others out by a firewall")
+	check("proxy: { LISTEN, UPSTREAM }\noutbox: { PATH }\nadmin:\n  listen: :0\n  token: { value: a-token-of-a-test }",
+		"4: admin.listen: the token crosses the network as it is; listen on 127.0.0.1, or put something that speaks TLS in front")
 	check("proxy: { LISTEN, UPSTREAM }\noutbox: { PATH }\nadmin: { listen: 'localhost:0' }")
 
 	// Those of one webhook are rules' and sender's; they have their lines here too.

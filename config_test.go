@@ -94,6 +94,7 @@ webhooks:
     auth: { basic: { username: u, password: hunter2 } }
     timeout: -1s
     headers: { "X Y": a, Host: b, X-Fine: c }
+admin: { listen: ":8081", hosts: ["x:1"] }
 log: { level: loud, fromat: text }
 `
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -121,8 +122,10 @@ broken.yaml:20: webhooks[1].auth.basic.password: write a secret as { env: NAME }
 broken.yaml:21: webhooks[1].timeout: want a time span such as 30s, 1h30m or 7d, not "-1s"
 broken.yaml:22: webhooks[1].headers.Host: is set by cmstap and can not be given
 broken.yaml:22: webhooks[1].headers.X Y: is not a valid header name
-broken.yaml:23: log.fromat: unknown key; did you mean format?
-broken.yaml:23: log.level: must be debug, info, warn or error
+broken.yaml:23: admin.hosts[0]: want a name without scheme and port, for example cmstap.internal, not "x:1"
+broken.yaml:23: admin.listen: other machines may reach it: give an admin.token, or listen on 127.0.0.1
+broken.yaml:24: log.fromat: unknown key; did you mean format?
+broken.yaml:24: log.level: must be debug, info, warn or error
 `
 	if diff := cmp.Diff(want, strings.ReplaceAll(stderr.String(), folder+"/", "")); diff != "" {
 		t.Error(diff)

@@ -253,7 +253,7 @@ func TestJobReadsSoMuch(t *testing.T) {
 	}
 	reads := 0
 	large := []byte(`{"items":[{"id":"0","x":"` + strings.Repeat("x", 4_000_000) + `"}]}`)
-	tap := &tap{rules: rules.New(d, nil), fetch: func(context.Context, string, string, map[string]string) (proxy.Fetched, error) {
+	tap := &tap{metrics: newMetrics(nil), rules: rules.New(d, nil), fetch: func(context.Context, string, string, map[string]string) (proxy.Fetched, error) {
 		reads++
 		return proxy.Fetched{Status: http.StatusOK, Body: event.Copy{Bytes: large}}, nil
 	}}

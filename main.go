@@ -41,13 +41,16 @@ func main() {
 
 // commands are the commands and flags.
 type commands struct {
-	Run     runCommand     `cmd:"" help:"Stand in front of a CMS and deliver webhooks."`
-	Check   checkCommand   `cmd:"" help:"Say what run would refuse and what looks wrong, and change nothing."`
-	Explain explainCommand `cmd:"" help:"Say what would become of a request: its route, its events, and who gets them."`
-	Drop    dropCommand    `cmd:"" help:"Delete what waits for a webhook that the config no longer has. cmstap must not run."`
-	Import  importCommand  `cmd:"" help:"Make settings of what a CMS has."`
-	Demo    demoCommand    `cmd:"" help:"Play an editorial story against a sample CMS and show the webhooks that follow."`
-	Version struct{}       `cmd:"" help:"Print the version."`
+	Run      runCommand      `cmd:"" help:"Stand in front of a CMS and deliver webhooks."`
+	Check    checkCommand    `cmd:"" help:"Say what run would refuse and what looks wrong, and change nothing."`
+	Explain  explainCommand  `cmd:"" help:"Say what would become of a request: its route, its events, and who gets them."`
+	Webhooks webhooksCommand `cmd:"" help:"Say what waits for each webhook of the cmstap that runs."`
+	Calls    callsCommand    `cmd:"" help:"List what was called and how it ended, the newest first."`
+	Show     showCommand     `cmd:"" help:"Show a call with what was sent and answered, or an event with all that became of it."`
+	Drop     dropCommand     `cmd:"" help:"Delete what waits for a webhook that the config no longer has. cmstap must not run."`
+	Import   importCommand   `cmd:"" help:"Make settings of what a CMS has."`
+	Demo     demoCommand     `cmd:"" help:"Play an editorial story against a sample CMS and show the webhooks that follow."`
+	Version  struct{}        `cmd:"" help:"Print the version."`
 }
 
 type runCommand struct {
@@ -83,6 +86,12 @@ func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, st
 			err = c.Check.check(stdout, stderr)
 		case "explain <method> <path>":
 			err = c.Explain.explain(stdout)
+		case "webhooks":
+			err = c.Webhooks.run(ctx, stdout)
+		case "calls":
+			err = c.Calls.run(ctx, stdout)
+		case "show <id>":
+			err = c.Show.run(ctx, stdout)
 		case "drop <name>":
 			err = c.Drop.drop(ctx, stdout)
 		case "import contentful <file>":

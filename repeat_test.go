@@ -30,7 +30,7 @@ func newTap(t *testing.T, dialect string) (*tap, *testlog.Log) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	one := &tap{rules: rules.New(d, nil), outbox: store, log: lines.Logger()}
+	one := &tap{rules: rules.New(d, nil), outbox: store, metrics: newMetrics(nil), log: lines.Logger()}
 	one.resolver = resolve.New(resolve.DefaultConfig(), one, slog.New(slog.DiscardHandler))
 	return one, lines
 }

@@ -36,6 +36,7 @@ type tap struct {
 	fetch      func(ctx context.Context, host, path string, headers map[string]string) (proxy.Fetched, error)
 	token      event.Credentials // what recovery.token stands for
 	log        *slog.Logger
+	metrics    *metrics
 	bestEffort bool
 	lookup     bool // entities may be read before they are written
 	underWay   underWay
@@ -44,11 +45,17 @@ type tap struct {
 }
 
 // Classify implements proxy.Tap.
-func (t *tap) Classify(head event.Head) event.Plan { return t.rules.Classify(head, t.outbox.Links()) }
+func (t *tap) Classify(head event.Head) event.Plan {
+	plan := t.rules.Classify(head, t.outbox.Links())
+	t.metrics.request(plan)
+	return plan
+}
 
 // Identify implements proxy.Tap.
 func (t *tap) Identify(head event.Head, body event.Copy) event.Plan {
-	return t.rules.Identify(head, body, t.outbox.Links())
+	plan := t.rules.Identify(head, body, t.outbox.Links())
+	t.metrics.request(plan)
+	return plan
 }
 
 // Begin implements proxy.Tap.
@@ -91,6 +98,7 @@ func (t *tap) recall(x *event.Exchange) {
 // storeBound at most; what takes longer, and what is in doubt, is the
 // resolver's.
 func (t *tap) Finish(x *event.Exchange) {
+	t.metrics.writes.WithLabelValues(x.Outcome.String()).Inc()
 	if x.Outcome == event.Unknown {
 		t.underWay.leave(x.Intent)
 		t.resolver.Add(x)
@@ -168,6 +176,7 @@ func (t *tap) settle(ctx context.Context, x *event.Exchange) (err error) {
 
 // gap says loudly that a write may have no event.
 func (t *tap) gap(intent *event.Intent, err error, hint string) {
+	t.metrics.gaps.Inc()
 	t.log.Error("gap", "error", err, "method", intent.Method, "path", intent.Path, "hint", hint)
 }
 
@@ -190,9 +199,11 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 		captured = append(captured, t.match(e, links))
 	}
 	job := t.rules.Job(x)
+	start := time.Now()
 	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.rules.Learn(x), job); err != nil {
 		return err
 	}
+	t.metrics.committed(start)
 	t.follow(x, job)
 	if !t.rules.Knows(x.Intent) {
 		t.gap(x.Intent, errors.New("the dialect does not know this write any more"),
@@ -254,6 +265,7 @@ func (t *tap) match(e event.Event, links event.Links) event.Captured {
 // report writes the first line of an event's story.
 func (t *tap) report(c *event.Captured) {
 	e := &c.Event
+	t.metrics.event(e.Topic())
 	webhooks := make([]string, len(c.Want))
 	for i, want := range c.Want {
 		webhooks[i] = want.Webhook

@@ -1,4 +1,5 @@
-// Package admin is the operator's window: for now, health.
+// Package admin is the operator's window: health, what happened to events and
+// calls, metrics.
 package admin
 
 import (
@@ -6,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"cmstap/internal/setting"
@@ -14,7 +16,17 @@ import (
 // Config is the part admin of the config file.
 type Config struct {
 	Listen string `yaml:"listen"` // empty: no admin listener
+	// Token is what a caller must know; it may be left out on a loopback address.
+	Token setting.Secret `yaml:"token"`
+	// Hosts are the names by which the listener is addressed, besides its own,
+	// localhost and IP addresses.
+	Hosts []string `yaml:"hosts"`
+	// MetricsPublic lets /metrics be read without the token.
+	MetricsPublic bool `yaml:"metrics_public"`
 }
+
+// minToken is the length of the shortest token, in bytes.
+const minToken = 16
 
 // DefaultConfig returns the settings of a file that says nothing.
 func DefaultConfig() Config { return Config{Listen: "127.0.0.1:8081"} }
@@ -23,15 +35,38 @@ func DefaultConfig() Config { return Config{Listen: "127.0.0.1:8081"} }
 func (c Config) Validate(check setting.Check) {
 	if c.Listen != "" && !setting.IsListen(c.Listen) {
 		check.Add("listen", `want host:port, for example 127.0.0.1:8081, or "" for none, not %q`, c.Listen)
+	} else if c.Listen != "" && !c.isLoopback() && !c.Token.IsSet() {
+		check.Add("listen", "other machines may reach it: give an admin.token, or listen on 127.0.0.1")
+	}
+	if c.Token.IsSet() && len(c.Token.Reveal()) < minToken {
+		check.Add("token", "must have at least %d characters; for example what openssl rand -hex 16 prints", minToken)
+	}
+	for i, host := range c.Hosts {
+		if host == "" || strings.ContainsAny(host, ":/ ") {
+			check.Add(fmt.Sprintf("hosts[%d]", i), "want a name without scheme and port, for example cmstap.internal, not %q", host)
+		}
 	}
 }
 
-// Warn reports a listener that others may reach.
+// Warn reports a token that others may read on its way.
 func (c Config) Warn(check setting.Check) {
-	host, _, err := net.SplitHostPort(c.Listen)
-	if ip := net.ParseIP(host); err == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		check.Warn("listen", "other machines may reach it, and it asks for no password; listen on 127.0.0.1, or keep others out by a firewall")
+	if c.Listen != "" && !c.isLoopback() {
+		check.Warn("listen", "the token crosses the network as it is; listen on 127.0.0.1, or put something that speaks TLS in front")
 	}
+}
+
+// isLoopback tells whether only this machine can reach the listener.
+func (c Config) isLoopback() bool {
+	host, _, err := net.SplitHostPort(c.Listen)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// Parts are what the window looks at.
+type Parts struct {
+	Ready   func() bool // whether requests can be proxied
+	Store   Store
+	Metrics http.Handler
 }
 
 // Admin is the admin listener.
@@ -40,19 +75,12 @@ type Admin struct {
 	server   *http.Server
 }
 
-// New takes the port. Ready tells whether requests can be proxied. The error
-// names the setting.
-func New(config Config, ready func() bool) (*Admin, error) {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if !ready() {
-			http.Error(w, "not ready", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = io.WriteString(w, "ok\n")
-	})
-	a := &Admin{server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}}
+// New takes the port. The error names the setting.
+func New(config Config, parts Parts) (*Admin, error) {
+	a := &Admin{server: &http.Server{
+		Handler: Handler(config, parts), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+	}}
 	if config.Listen == "" {
 		return a, nil
 	}
@@ -62,6 +90,38 @@ func New(config Config, ready func() bool) (*Admin, error) {
 	}
 	a.listener = listener
 	return a, nil
+}
+
+// Handler is the window without its listener.
+func Handler(config Config, parts Parts) http.Handler {
+	mux := http.NewServeMux()
+	a := api{parts.Store}
+	for path, handle := range map[string]http.HandlerFunc{
+		"/livez":           func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") },
+		"/readyz":          parts.readyz,
+		"/api/webhooks":    a.webhooks,
+		"/api/calls":       a.calls,
+		"/api/calls/{id}":  a.call,
+		"/api/events":      a.events,
+		"/api/events/{id}": a.event,
+	} {
+		mux.Handle(path, get(handle))
+	}
+	if parts.Metrics != nil {
+		mux.Handle("/metrics", get(parts.Metrics.ServeHTTP))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, http.StatusNotFound, "there is nothing at "+r.URL.Path)
+	})
+	return guard(config, mux)
+}
+
+func (p Parts) readyz(w http.ResponseWriter, _ *http.Request) {
+	if !p.Ready() {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ok\n")
 }
 
 // Addr is the address that was taken, with its real port; "" if there is none.

@@ -30,8 +30,11 @@ type Attempt struct {
 	Duration time.Duration `json:"duration"`
 	Status   int           `json:"status,omitempty"` // 0 if there was no answer
 	Error    string        `json:"error,omitempty"`
-	// Answer is how the body of an answer that was no success begins.
+	// Answer is how the body of an answer begins.
 	Answer string `json:"answer,omitempty"`
+	// Wire is the call itself; the outbox stores it apart from the rest. It is nil
+	// if no call was made.
+	Wire *Wire `json:"-"`
 }
 
 // Settlement is how an attempt ended and what follows.

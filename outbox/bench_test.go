@@ -52,6 +52,7 @@ func BenchmarkBeginCommit(b *testing.B) {
 
 // A thousand deliveries that fail and are due again at once.
 func BenchmarkClaimSettle(b *testing.B) {
+	wire := callWire(1)
 	for _, parallel := range []int{1, 8, 64} {
 		b.Run(fmt.Sprint(parallel), func(b *testing.B) {
 			s := benchStore(b, "a")
@@ -64,7 +65,7 @@ func BenchmarkClaimSettle(b *testing.B) {
 					return err
 				}
 				return s.Settle(b.Context(), deliveries[0], event.Settlement{
-					Attempt: event.Attempt{Number: deliveries[0].Attempts + 1, Time: time.Now()}, Result: event.Retry,
+					Attempt: event.Attempt{Number: deliveries[0].Attempts + 1, Time: time.Now(), Wire: wire}, Result: event.Retry,
 				})
 			})
 		})

@@ -35,7 +35,7 @@ func TestCallsAfterClose(t *testing.T) {
 	check("Maintain", s.Maintain(start))
 	_, err := s.Next(ctx, "a", 1)
 	check("Next", err)
-	_, _, err = s.Event("e")
+	_, _, err = s.stored("e")
 	check("Event", err)
 	check("Drop", s.Drop(ctx, "i"))
 	s.Release(d)
@@ -78,7 +78,7 @@ func TestCloseAmidEverything(t *testing.T) {
 			}
 			return err
 		})
-		loop(func(int) error { _, _, err := s.Event("x"); return err })
+		loop(func(int) error { _, _, err := s.stored("x"); return err })
 		loop(func(int) error { return s.Maintain(s.clock.now()) })
 		for s.seqNow() < uint64(20*round+5) {
 			_ = s.Begin(ctx, &event.Intent{ID: "tick"})
@@ -93,7 +93,7 @@ func TestCloseAmidEverything(t *testing.T) {
 		s.open()
 		for w, count := range acknowledged {
 			for n := range count {
-				if _, found, _ := s.Event(change(fmt.Sprintf("%d/%d", w, n), 1, "").ID); !found {
+				if _, found, _ := s.stored(change(fmt.Sprintf("%d/%d", w, n), 1, "").ID); !found {
 					t.Errorf("event %d/%d was acknowledged and is lost", w, n)
 				}
 			}

@@ -166,7 +166,7 @@ func TestOpenLater(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	_, _, err := s.Event("x")
+	_, _, err := s.stored("x")
 	check("event", err)
 	check("begin", s.Begin(ctx, &event.Intent{ID: "1"}))
 	check("drop", s.Drop(ctx, "orphan"))

@@ -1,12 +1,14 @@
 package outbox
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"cmstap/event"
@@ -26,6 +28,7 @@ import (
 //	t webhook4 due8 seq8              entity8: the first delivery of each pair, by due time, that no attempt was made of
 //	r webhook4 due8 seq8              the same of those that are tried again
 //	a webhook4 time8 seq8 number4     attemptRecord
+//	c seq8 webhook4 time8 number4     wireRecord: the call of that attempt
 //	z webhook4 time8 seq8             deadRecord: a delivery that was given up
 //	u name                            the ids of events whose pieces are under way: swept if the commit never came
 //	s intent n4                       part n of a commit that is too large for one transaction
@@ -47,6 +50,7 @@ const (
 	tagDue     = 't'
 	tagRetry   = 'r'
 	tagAttempt = 'a'
+	tagWire    = 'c'
 	tagDead    = 'z'
 	tagUpload  = 'u'
 	tagPart    = 's'
@@ -126,6 +130,20 @@ func attemptKey(webhook uint32, at time.Time, seq uint64, number int) []byte {
 	return be.AppendUint32(be.AppendUint64(key, seq), uint32(number))
 }
 
+func wirePrefix(seq uint64) []byte { return be.AppendUint64([]byte{tagWire}, seq) }
+
+// wireKey is the c key that belongs to an a key.
+func wireKey(attempt []byte) []byte {
+	key := append(wirePrefix(be.Uint64(attempt[13:])), attempt[1:13]...)
+	return append(key, attempt[21:25]...)
+}
+
+// attemptOf is the a key that belongs to a c key.
+func attemptOf(wire []byte) []byte {
+	key := append([]byte{tagAttempt}, wire[9:21]...)
+	return append(append(key, wire[1:9]...), wire[21:25]...)
+}
+
 func deadKey(webhook uint32, at time.Time, seq uint64) []byte {
 	return be.AppendUint64(be.AppendUint64(be.AppendUint32([]byte{tagDead}, webhook), milli(at)), seq)
 }
@@ -182,6 +200,19 @@ func scan(txn *badger.Txn, prefix []byte, each func(key, value []byte) error) er
 func keysFrom(txn *badger.Txn, prefix, start []byte, each func(*badger.Item) bool) {
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
+	for it.Seek(start); it.Valid() && each(it.Item()); it.Next() {
+	}
+}
+
+// keysOf calls each for the keys with the prefix from one end until it returns
+// false. No key of a prefix goes on with 32 bytes of 0xff.
+func keysOf(txn *badger.Txn, prefix []byte, reverse bool, each func(*badger.Item) bool) {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix, Reverse: reverse})
+	defer it.Close()
+	start := slices.Clone(prefix)
+	if reverse {
+		start = append(start, bytes.Repeat([]byte{0xff}, 32)...)
+	}
 	for it.Seek(start); it.Valid() && each(it.Item()); it.Next() {
 	}
 }

@@ -89,7 +89,7 @@ func TestKill(t *testing.T) {
 			waits[e.Entity.ID] = true
 		}
 		for id, word := range said {
-			e, stored, err := s.Event(change(id, 1, "").ID)
+			e, stored, err := s.stored(change(id, 1, "").ID)
 			s.must(err)
 			switch {
 			case stored == open[id]:

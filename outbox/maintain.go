@@ -54,6 +54,7 @@ func (o *Outbox) deleteStale(c *collector) error {
 		err := o.submit(context.Background(), func(b *batch) {
 			b.set(metaKey("seq"), be.AppendUint64(nil, o.seq)) // numbers are never given twice
 			b.forget(b.outlived(some, c.newest))
+			b.uncountDead(some)
 		})
 		if err != nil {
 			return err
@@ -112,11 +113,19 @@ func (o *Outbox) attempts(txn *badger.Txn, c *collector, before time.Time, dead 
 				return false
 			}
 			if dead[seq] == 0 {
-				c.add(item)
+				c.addAttempt(txn, item)
 			}
 			return true
 		})
 	}
+}
+
+// addAttempt collects an attempt and its call.
+func (c *collector) addAttempt(txn *badger.Txn, item *badger.Item) {
+	if wire, err := txn.Get(wireKey(item.Key())); err == nil {
+		c.add(wire)
+	}
+	c.add(item)
 }
 
 // events collects events from before the time that nobody needs.

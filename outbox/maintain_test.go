@@ -98,7 +98,7 @@ func TestMaxSize(t *testing.T) {
 	config.MaxSize = 10 << 20
 	s := newStore(t, config, "a", "b")
 	stored := func(n int) bool {
-		_, found, err := s.Event(change(fmt.Sprint(n), 1, "").ID)
+		_, found, err := s.stored(change(fmt.Sprint(n), 1, "").ID)
 		s.must(err)
 		return found
 	}

@@ -73,7 +73,9 @@ func (b *badgerDisk) open(queues map[string]Queue) (keeper, error) {
 	for _, folder := range b.old { // what used them is closed now
 		_ = os.RemoveAll(folder)
 	}
-	o, err := openAt(b.config, slices.Collect(maps.Keys(queues)), (&testlog.Log{}).Logger(), b.now, FreeSpace)
+	o, err := openUnlocked(func() (*Outbox, error) {
+		return openAt(b.config, slices.Collect(maps.Keys(queues)), (&testlog.Log{}).Logger(), b.now, FreeSpace)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +90,7 @@ func (b *badgerDisk) crash() {
 
 func (b *badgerDisk) left() string {
 	tags := (&store{Outbox: b.last, t: b.t}).tags()
-	for _, history := range []string{"e", "x", "p", "v", "a", "z"} {
+	for _, history := range []string{"e", "x", "p", "v", "a", "c", "z"} {
 		delete(tags, history)
 	}
 	delete(tags, "i") // the model knows the intents

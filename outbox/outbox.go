@@ -144,6 +144,8 @@ type Outbox struct {
 	large   chan struct{} // held by the one large commit that may run
 	links   atomic.Pointer[event.Links]
 	states  states
+	// mostRead bounds what a page of a query reads, in records.
+	mostRead int
 
 	// The committer's own.
 	seq      uint64 // the last one given
@@ -176,12 +178,13 @@ func steady(start time.Time, elapsed func() time.Duration) func() time.Time {
 func openAt(config Config, webhooks []string, log *slog.Logger, now func() time.Time, free func(string) (setting.Size, error)) (*Outbox, error) {
 	o := &Outbox{
 		config: config, log: log, now: now,
-		guard:  &guard{path: config.Path, min: config.MinFree, read: free, log: log},
-		ready:  make(chan struct{}),
-		writes: make(chan *write, 1024),
-		stop:   make(chan struct{}),
-		ended:  make(chan struct{}),
-		large:  make(chan struct{}, 1),
+		guard:    &guard{path: config.Path, min: config.MinFree, read: free, log: log},
+		ready:    make(chan struct{}),
+		writes:   make(chan *write, 1024),
+		stop:     make(chan struct{}),
+		ended:    make(chan struct{}),
+		large:    make(chan struct{}, 1),
+		mostRead: mostRead,
 	}
 	o.links.Store(&config.Links)
 	err := o.tryOpen(webhooks)
@@ -351,6 +354,9 @@ func (o *Outbox) load(webhooks []string) error {
 	if err := o.nameWebhooks(webhooks); err != nil {
 		return err
 	}
+	if err := o.countBacklog(); err != nil {
+		return err
+	}
 	if err := o.checkWatermark(); err != nil {
 		return err
 	}
@@ -415,11 +421,13 @@ func (o *Outbox) nameWebhooks(names []string) error {
 			return err
 		}
 		for _, name := range names {
-			if o.hooks[name] != nil {
+			if q := o.hooks[name]; q != nil {
+				q.given = true
 				continue
 			}
 			highest++
 			o.hooks[name] = newQueue(name, highest)
+			o.hooks[name].given = true
 			if err := txn.Set(metaKey("webhook/"+name), be.AppendUint32(nil, highest)); err != nil {
 				return err
 			}

@@ -150,7 +150,7 @@ func TestCommitForNobodyAndForUnknownWebhooks(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"e": 3, "v": 3, "x": 3, "p": 3, "o": 2, "h": 2, "t": 2}, s.tags()); diff != "" {
 		t.Error(diff)
 	}
-	got, found, err := s.Event(lonely.ID)
+	got, found, err := s.stored(lonely.ID)
 	if err != nil || !found {
 		t.Fatal(found, err)
 	}
@@ -158,7 +158,7 @@ func TestCommitForNobodyAndForUnknownWebhooks(t *testing.T) {
 	if diff := cmp.Diff(&lonely, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, found, err := s.Event("none"); found || err != nil {
+	if _, found, err := s.stored("none"); found || err != nil {
 		t.Error(found, err)
 	}
 	if got := len(s.drain("a")); got != 2 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cmstap/event"
@@ -23,6 +24,10 @@ type queue struct {
 	id     uint32
 	parked time.Time // since when the config does not have it, if anything waits
 	newest int64     // when what came last was due; the committer's own
+	given  bool      // the config has it
+
+	waiting atomic.Int64 // deliveries
+	dead    atomic.Int64 // dead letters
 
 	mu      sync.Mutex
 	claimed map[uint64]claim // what is handed out, by seq
@@ -86,7 +91,7 @@ func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 		q.newest = state.Due
 	}
 	b.set(orderKey(q.id, entity, seq), encode(state))
-	if b.addCount(q.id, entity, 1) == 1 || q.unordered() {
+	if b.addCount(q, entity, 1) == 1 || q.unordered() {
 		b.ready(q, entity, seq, state)
 	}
 }
@@ -162,8 +167,9 @@ func (b *batch) hasten(q *queue, c claim) {
 
 // addCount changes the number of waiting deliveries of a webhook and entity
 // and returns it.
-func (b *batch) addCount(webhook uint32, entity uint64, change int) int {
-	key := countKey(webhook, entity)
+func (b *batch) addCount(q *queue, entity uint64, change int) int {
+	b.after = append(b.after, func() { q.waiting.Add(int64(change)) })
+	key := countKey(q.id, entity)
 	n := change
 	if value, found := b.get(key); found {
 		n += int(be.Uint32(value))

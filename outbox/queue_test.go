@@ -360,7 +360,7 @@ func TestDeadLetters(t *testing.T) {
 			return scan(txn, []byte{tagDead}, func(_, value []byte) error {
 				var dead deadRecord
 				err := decode(value, &dead)
-				_, found, _ := s.Event(dead.Event)
+				_, found, _ := s.stored(dead.Event)
 				got = append(got, fmt.Sprint(dead.Reason, " ", found, " ", dead.Last.Number, " ", dead.Last.Status, " ", dead.Last.Error, " ", dead.Last.Answer))
 				return err
 			})

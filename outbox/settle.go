@@ -9,11 +9,24 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-// attemptRecord is one call of a webhook as it is kept, without the answer.
+// attemptRecord is one attempt as it is kept, without the answer: what a query
+// selects by. Topic is empty in records of older versions, which have neither
+// Entity nor Environment.
 type attemptRecord struct {
 	event.Attempt
-	Event  string `json:"event"`
-	Result string `json:"result"`
+	Event       string `json:"event"`
+	Result      string `json:"result"`
+	Topic       string `json:"topic,omitempty"`
+	Entity      string `json:"entity,omitempty"`
+	Environment string `json:"environment,omitempty"`
+}
+
+// wireRecord is the call of an attempt, in a record of its own so that queries
+// need not read it. Deliveries of one bundle had one call: all but the first only
+// say whose record has it.
+type wireRecord struct {
+	*event.Wire
+	Of uint64 `json:"of,omitempty"` // the seq of the bundle's first
 }
 
 // deadRecord is a delivery that was given up.
@@ -52,11 +65,10 @@ func (o *Outbox) SettleAll(ctx context.Context, deliveries []event.Delivery, s e
 		return nil
 	}
 	return o.submit(ctx, func(b *batch) {
+		s := s
 		for i, c := range claims {
-			if i > 0 {
-				s.Attempt.Answer = "" // the first has it: that of 500 would not fit
-			}
-			b.settle(q, c, held[i], s)
+			b.settle(q, c, held[i], s, claims[0].seq)
+			s.Attempt.Answer = "" // the first has it: that of 500 would not fit
 			b.after = append(b.after, func() { q.release(c) })
 		}
 	})
@@ -71,7 +83,9 @@ func (o *Outbox) Release(d event.Delivery) {
 	}
 }
 
-func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) {
+// settle stores the end of an attempt; first is the seq of the first delivery of
+// its bundle.
+func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement, first uint64) {
 	var state deliveryState
 	if text, found := b.get(orderKey(q.id, c.entity, c.seq)); found {
 		b.fail(decode(text, &state))
@@ -82,9 +96,7 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 		return // so was this attempt
 	}
 	b.delete(c.key(q))
-	record := attemptRecord{Attempt: s.Attempt, Event: d.Event.ID, Result: s.Result.String()}
-	record.Answer = ""
-	b.set(attemptKey(q.id, s.Attempt.Time, c.seq, s.Attempt.Number), encode(record))
+	b.logCall(attemptKey(q.id, s.Attempt.Time, c.seq, s.Attempt.Number), d.Event, s, first)
 	switch s.Result {
 	case event.Retry:
 		state.Attempts, state.Wait = s.Attempt.Number, (s.Wait + time.Millisecond - 1).Milliseconds()
@@ -94,17 +106,37 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement) 
 		b.supersede(q, c.entity, c.seq)
 		return
 	case event.GiveUp:
-		b.set(deadKey(q.id, b.now, c.seq), encode(deadRecord{Event: d.Event.ID, Reason: s.Reason, Last: s.Attempt}))
+		b.setDead(q, c.seq, deadRecord{Event: d.Event.ID, Reason: s.Reason, Last: s.Attempt})
 	case event.Delivered:
 	}
 	b.end(q, c, true)
+}
+
+// logCall keeps what happened to a call.
+func (b *batch) logCall(key []byte, e *event.Event, s event.Settlement, first uint64) {
+	record := attemptRecord{
+		Attempt: s.Attempt, Event: e.ID, Result: s.Result.String(),
+		Topic: e.Topic(), Entity: e.Entity.ID, Environment: e.Environment,
+	}
+	record.Answer = ""
+	b.set(key, encode(record))
+	wire := wireRecord{Wire: s.Attempt.Wire}
+	if _, seq := parseTimed(key); seq != first {
+		wire = wireRecord{Of: first}
+	}
+	b.set(wireKey(key), encode(wire))
+}
+
+func (b *batch) setDead(q *queue, seq uint64, dead deadRecord) {
+	b.set(deadKey(q.id, b.now, seq), encode(dead))
+	b.after = append(b.after, func() { q.dead.Add(1) })
 }
 
 // bury makes a waiting delivery a dead letter without an attempt.
 func (b *batch) bury(q *queue, c claim, dead deadRecord) {
 	if state, found := b.remove(q, c); found {
 		dead.Last = state.Last
-		b.set(deadKey(q.id, b.now, c.seq), encode(dead))
+		b.setDead(q, c.seq, dead)
 	}
 	b.after = append(b.after, func() { q.release(c) })
 }
@@ -133,7 +165,7 @@ func (b *batch) remove(q *queue, c claim) (state deliveryState, found bool) {
 // gets its turn.
 func (b *batch) end(q *queue, c claim, first bool) {
 	b.delete(orderKey(q.id, c.entity, c.seq))
-	if b.addCount(q.id, c.entity, -1) > 0 && first && !q.unordered() {
+	if b.addCount(q, c.entity, -1) > 0 && first && !q.unordered() {
 		b.promote(q, c)
 	}
 }

@@ -98,7 +98,7 @@ func TestLost(t *testing.T) {
 			t.Errorf("%d events are left, but lost is %s", events, text)
 		}
 		s.commit("i", change("late", 1, "{}"))
-		late, _, err := s.Event(change("late", 1, "").ID)
+		late, _, err := s.stored(change("late", 1, "").ID)
 		s.must(err)
 		if late.Seq <= 300 || damaged && late.Seq <= 300+skip {
 			t.Errorf("the next number is %d", late.Seq)

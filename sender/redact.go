@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// shown stands for a secret in what is logged and kept.
-const shown = "<secret>"
+// hidden stands for a secret in what is logged and kept.
+const hidden = "<secret>"
 
 // shortest is the length of the shortest text that counts as a secret: less is
 // a word of a text perhaps.
@@ -42,7 +42,7 @@ func newRedactor(secrets []string) *redactor {
 	r.forms = slices.Compact(r.forms)
 	var pairs []string
 	for _, form := range r.forms {
-		pairs = append(pairs, form, shown)
+		pairs = append(pairs, form, hidden)
 	}
 	r.replacer = strings.NewReplacer(pairs...)
 	return r
@@ -57,7 +57,7 @@ func (r *redactor) redact(text string, goesOn bool) string {
 	for _, form := range r.forms {
 		for n := min(len(form)-1, len(text)); n >= shortest; n-- {
 			if strings.HasSuffix(text, form[:n]) {
-				return text[:len(text)-n] + shown
+				return text[:len(text)-n] + hidden
 			}
 		}
 	}

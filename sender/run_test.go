@@ -178,7 +178,7 @@ func TestAnswerAtTheLastMoment(t *testing.T) {
 		store, log := newFakeStore(), &testlog.Log{}
 		store.failing.Store(failures)
 		ctx, cut := context.WithCancel(t.Context())
-		l := &line{webhook: Webhook{Name: "hook", Endpoint: endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: late{cut: cut}, gate: newGate(Endpoint{}, log.Logger())}
+		l := &line{webhook: Webhook{Name: "hook", Endpoint: endpoint(t, "http://x.example", "")}, store: store, log: log.Logger(), transport: late{cut: cut}, redactor: func() *redactor { return newRedactor(nil) }, gate: newGate(Endpoint{}, log.Logger())}
 		s, made := l.attempt(ctx, bundle{delivery(0)}, false)
 		l.conclude(ctx, bundle{delivery(0)}, s, made)
 		if len(store.settled) != settled || len(store.released) != released {

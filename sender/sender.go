@@ -259,8 +259,7 @@ func (l *line) conclude(ctx context.Context, b bundle, s event.Settlement, made 
 	}
 }
 
-// How much of an answer is read, and for how long, and what is kept of one that
-// is no success.
+// How much of an answer is read, and for how long, and what is kept of one.
 const (
 	maxAnswer  = 4 << 10
 	drainBytes = 64 << 10
@@ -278,7 +277,12 @@ func (l *line) send(ctx context.Context, b bundle) answer {
 		a.failure, a.attempt.Error = unfillable, shorten(l.redact(err.Error(), false), maxError)
 		return a
 	}
-	response, err := l.call(ctx, func(token string) *http.Request { return l.request(ctx, b, a.attempt, filled, token) })
+	var request *http.Request
+	response, err := l.call(ctx, func(token string) *http.Request {
+		request = l.request(ctx, b, a.attempt, filled, token)
+		a.attempt.Wire = l.wire(b[0], request)
+		return request
+	})
 	a.attempt.Duration = time.Since(start)
 	if err != nil {
 		a.failure, a.attempt.Error = l.explain(err)
@@ -289,11 +293,8 @@ func (l *line) send(ctx context.Context, b bundle) answer {
 	// Read a little, but not for long, so that the connection can be used again.
 	defer time.AfterFunc(drainTime, cancel).Stop()
 	body := io.LimitReader(response.Body, drainBytes)
-	if response.StatusCode < 200 || response.StatusCode > 299 {
-		begin, _ := io.ReadAll(io.LimitReader(body, 2*maxAnswer))
-		text := l.redact(strings.ToValidUTF8(string(begin), "\uFFFD"), len(begin) == 2*maxAnswer)
-		a.attempt.Answer = shorten(text, maxAnswer)
-	}
+	begin, _ := io.ReadAll(io.LimitReader(body, 2*maxAnswer))
+	a.attempt.Answer = l.told(a.attempt.Wire, request, response.Header, strings.ToValidUTF8(string(begin), "\uFFFD"))
 	_, _ = io.Copy(io.Discard, body)
 	a.retryAfter = retryAfter(response.Header, time.Now())
 	return a

@@ -335,9 +335,9 @@ func TestErrorsKeepSecrets(t *testing.T) {
 	check(raw(t, func(conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) }))
 }
 
-// What a failed answer says is kept: the beginning of it, as text, without what
+// What an answer says is kept: the beginning of it, as text, without what
 // is secret.
-func TestAnswersOfFailuresAreKept(t *testing.T) {
+func TestAnswersAreKept(t *testing.T) {
 	t.Parallel()
 	check := func(status int, body, want string) {
 		t.Helper()
@@ -350,7 +350,8 @@ func TestAnswersOfFailuresAreKept(t *testing.T) {
 			t.Errorf("%d: %d bytes are kept: %.100s", status, len(s.Attempt.Answer), s.Attempt.Answer)
 		}
 	}
-	check(200, "fine", "")
+	check(200, "fine", "fine")
+	check(204, "", "")
 	check(500, "", "")
 	check(500, "the build\nis broken", "the build\nis broken")
 	check(404, "no /T/path-secret for hdr-secret", "no <secret> for <secret>")

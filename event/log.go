@@ -1,0 +1,109 @@
+package event
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+)
+
+// ErrCursor says that a query has a cursor that no page had.
+var ErrCursor = errors.New("the cursor is not one of an earlier page")
+
+// Wire is what went over the wire in an attempt, without what is secret.
+type Wire struct {
+	Method string `json:"method"`
+	// URL is scheme and host; what follows may be secret.
+	URL     string   `json:"url"`
+	Headers []Header `json:"headers"`
+	// Bytes is the size of the request's body, which is not kept: it can be made
+	// again from the event.
+	Bytes int64 `json:"bytes"`
+	// AnswerHeaders and Answer are the answer's, of its body the first 4 KiB.
+	AnswerHeaders []Header `json:"answer_headers,omitempty"`
+	Answer        string   `json:"answer,omitempty"`
+}
+
+// Call is one attempt as the operator sees it.
+type Call struct {
+	ID          string    `json:"id"` // 48 lower-case hex digits
+	Webhook     string    `json:"webhook"`
+	Event       string    `json:"event"` // its id
+	Topic       string    `json:"topic"`
+	Entity      string    `json:"entity"` // its id; empty if nobody knows it
+	Environment string    `json:"environment"`
+	Attempt     int       `json:"attempt"` // from 1
+	Time        time.Time `json:"time"`    // when it started; UTC
+	Duration    float64   `json:"duration_ms"`
+	Status      int       `json:"status"` // 0 if there was no answer
+	Error       string    `json:"error,omitempty"`
+	Result      string    `json:"result"` // as Result.String has it
+	// Wire is set only where one call is asked for, and not of calls that an
+	// older version made.
+	Wire *Wire `json:"wire,omitempty"`
+}
+
+// Query selects calls or events, the newest first. What is empty selects all.
+type Query struct {
+	Webhook     string // of calls
+	Topic       string // for example Entry.publish
+	Entity      string // its id
+	Environment string // as the caller addressed it
+	Result      string // of calls: delivered, retrying or failed
+	// Text is looked for in topic, entity, event id and error, in upper or lower
+	// case.
+	Text  string
+	Since time.Time // inclusive
+	Until time.Time // exclusive
+	// Cursor is where an earlier page ended.
+	Cursor string
+	Limit  int // items of a page, at least 1
+}
+
+// Page is a part of an answer to a query.
+type Page[T any] struct {
+	Items []T `json:"items"`
+	// Cursor asks for the rest; it is empty if there is none. A page may be short
+	// or empty and have one: what one page may cost is bounded.
+	Cursor string `json:"cursor,omitempty"`
+}
+
+// Recorded is a stored event and the webhooks that wanted it.
+type Recorded struct {
+	Event
+	Topic    string   `json:"topic"`
+	Webhooks []string `json:"webhooks"`
+}
+
+// Story is all that is known of one event.
+type Story struct {
+	Recorded
+	// Content is the payload, unless it is larger than 1 MiB.
+	Content      json.RawMessage `json:"payload,omitempty"`
+	PayloadBytes int             `json:"payload_bytes"`
+	Deliveries   []Progress      `json:"deliveries"`
+	Calls        []Call          `json:"calls"` // oldest first, 1,000 at most
+}
+
+// Progress is how far a delivery is.
+type Progress struct {
+	Webhook string `json:"webhook"`
+	// State is waiting (no attempt was made), retrying, delivered, failed, or gone:
+	// skipped, dropped, longer ago than calls are kept, or delivered by a version
+	// that did not note it.
+	State     string    `json:"state"`
+	Attempts  int       `json:"attempts"`
+	Next      time.Time `json:"next,omitzero"`    // when it is due; UTC
+	Reason    string    `json:"reason,omitempty"` // why it was given up
+	Undecided string    `json:"undecided,omitempty"`
+}
+
+// Backlog is what a webhook has before it and behind it.
+type Backlog struct {
+	Webhook string `json:"webhook"`
+	Waiting int    `json:"waiting"` // deliveries without a result
+	// Oldest is when the event happened that has waited longest; of more than
+	// 20,000 deliveries that are tried again it may be a later one.
+	Oldest time.Time `json:"oldest_waiting,omitzero"`
+	Dead   int       `json:"dead"`   // given up and still kept
+	Parked bool      `json:"parked"` // the config has no webhook of the name
+}

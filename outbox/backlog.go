@@ -1,0 +1,120 @@
+package outbox
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+
+	"cmstap/event"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// countBacklog reads how much waits and is dead; from then on that is counted in
+// memory.
+func (o *Outbox) countBacklog() error {
+	byID := map[uint32]*queue{}
+	for _, q := range o.hooks {
+		byID[q.id] = q
+	}
+	return o.db.View(func(txn *badger.Txn) error {
+		keysFrom(txn, []byte{tagDead}, []byte{tagDead}, func(item *badger.Item) bool {
+			if q := byID[be.Uint32(item.Key()[1:])]; q != nil {
+				q.dead.Add(1)
+			}
+			return true
+		})
+		return scan(txn, []byte{tagCount}, func(key, value []byte) error {
+			if q := byID[be.Uint32(key[1:])]; q != nil {
+				q.waiting.Add(int64(be.Uint32(value)))
+			}
+			return nil
+		})
+	})
+}
+
+// uncountDead notes the dead letters among keys that the batch deletes.
+func (b *batch) uncountDead(keys [][]byte) {
+	for _, key := range keys {
+		if key[0] != tagDead {
+			continue
+		}
+		for _, q := range b.o.hooks {
+			if q.id == be.Uint32(key[1:]) {
+				b.after = append(b.after, func() { q.dead.Add(-1) })
+			}
+		}
+	}
+}
+
+// Backlogs says of each webhook what waits for it and what was given up, by name.
+// Webhooks that the config no longer has are among them while there is any.
+func (o *Outbox) Backlogs() (list []event.Backlog, err error) {
+	err = o.view(func(txn *badger.Txn) error {
+		for name, q := range o.hooks {
+			one := event.Backlog{Webhook: name, Waiting: int(q.waiting.Load()), Dead: int(q.dead.Load()), Parked: !q.given}
+			if one.Parked && one.Waiting == 0 && one.Dead == 0 {
+				continue
+			}
+			oldest, found, err := q.oldestWaiting(txn)
+			if err != nil {
+				return err
+			}
+			if found {
+				one.Oldest = oldest.Time
+			}
+			list = append(list, one)
+		}
+		return nil
+	})
+	slices.SortFunc(list, func(a, b event.Backlog) int { return cmp.Compare(a.Webhook, b.Webhook) })
+	return list, err
+}
+
+// mostLooked is how many deliveries that are tried again are looked at from
+// either end of their keys to find the oldest: one that was tried often waits
+// long, and is at the far end.
+const mostLooked = 10_000
+
+// oldestWaiting finds the event that has waited longest. Each entity's first
+// delivery is its oldest, and those of first attempts are in commit order.
+func (q *queue) oldestWaiting(txn *badger.Txn) (oldest event.Event, found bool, err error) {
+	if q.waiting.Load() == 0 {
+		return oldest, false, nil
+	}
+	var seq uint64
+	look := func(lane byte, reverse bool, most int) {
+		n := 0
+		keysOf(txn, duePrefix(lane, q.id), reverse, func(item *badger.Item) bool {
+			if _, one := parseTimed(item.Key()); seq == 0 || one < seq {
+				seq = one
+			}
+			n++
+			return n < most
+		})
+	}
+	look(tagDue, false, 1)
+	look(tagRetry, false, mostLooked)
+	look(tagRetry, true, mostLooked)
+	var stored eventRecord
+	found, err = getRecord(txn, eventKey(seq), &stored)
+	if errors.Is(err, errDamaged) {
+		return oldest, false, nil
+	}
+	return stored.Event, found, err
+}
+
+// Open is how many writes have no known outcome yet.
+func (o *Outbox) Open() int { return int(o.open.Load()) }
+
+// Bytes is the size of the store's tables on disk; 0 while it is not open. What
+// was written last is in memory and in its log yet, 24 MiB at most.
+func (o *Outbox) Bytes() (bytes int64) {
+	_ = o.view(func(*badger.Txn) error {
+		for _, table := range o.db.Tables() {
+			bytes += int64(table.OnDiskSize)
+		}
+		return nil
+	})
+	return bytes
+}
