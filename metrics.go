@@ -111,12 +111,7 @@ type countedStore struct {
 	metrics *metrics
 }
 
-// Settle implements sender.Store.
-func (s countedStore) Settle(ctx context.Context, d event.Delivery, end event.Settlement) error {
-	return s.SettleAll(ctx, []event.Delivery{d}, end)
-}
-
-// SettleAll is Settle for deliveries that had one call.
+// SettleAll implements sender.Store.
 func (s countedStore) SettleAll(ctx context.Context, deliveries []event.Delivery, end event.Settlement) error {
 	err := s.Outbox.SettleAll(ctx, deliveries, end)
 	if err == nil {

@@ -30,7 +30,7 @@ func compileTemplate(check place, path, source string, roots []string) template 
 		if !found {
 			break
 		}
-		length := expressionLength(after)
+		length := expression.ClosingBrace(after)
 		if length < 0 {
 			check.Add(path, "in %q: a ${ has no closing brace; if the text goes on after a #, put it in quotes", source)
 			return nil
@@ -43,30 +43,6 @@ func compileTemplate(check place, path, source string, roots []string) template 
 		rest = after[length+1:]
 	}
 	return t
-}
-
-// expressionLength finds the brace that closes an expression, not one inside a
-// string or a map of it; -1 if there is none.
-func expressionLength(text string) int {
-	depth := 0
-	var quote rune
-	for i, r := range text {
-		switch {
-		case quote != 0:
-			if r == quote {
-				quote = 0
-			}
-		case r == '"' || r == '\'' || r == '`':
-			quote = r
-		case r == '{':
-			depth++
-		case r == '}' && depth == 0:
-			return i
-		case r == '}':
-			depth--
-		}
-	}
-	return -1
 }
 
 // text fills the template in. The state is that of the first expression that

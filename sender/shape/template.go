@@ -54,7 +54,7 @@ func firstValue(text string) (start, end int, program *expression.Program, err e
 	switch {
 	case opening >= 0 && (pointer == nil || opening < pointer[0]):
 		inside := text[opening+2:]
-		length := expressionLength(inside)
+		length := expression.ClosingBrace(inside)
 		if length < 0 {
 			return 0, 0, nil, fmt.Errorf("in %q: a ${ has no closing brace; if the text goes on after a #, put it in quotes", text)
 		}
@@ -65,34 +65,6 @@ func firstValue(text string) (start, end int, program *expression.Program, err e
 		return pointer[0], pointer[1], program, err
 	}
 	return len(text), len(text), nil, nil
-}
-
-// expressionLength finds the brace that closes an expression, not one inside a
-// string or a map of it; -1 if there is none.
-func expressionLength(text string) int {
-	depth := 0
-	var quote rune
-	escaped := false
-	for i, r := range text {
-		switch {
-		case escaped:
-			escaped = false
-		case quote != 0:
-			escaped = r == '\\' && quote != '`'
-			if r == quote {
-				quote = 0
-			}
-		case r == '"' || r == '\'' || r == '`':
-			quote = r
-		case r == '{':
-			depth++
-		case r == '}' && depth == 0:
-			return i
-		case r == '}':
-			depth--
-		}
-	}
-	return -1
 }
 
 func compileExpression(source string) (*expression.Program, error) {
