@@ -14,7 +14,6 @@ import (
 	"cmstap/internal/resolve"
 	"cmstap/outbox"
 	"cmstap/proxy"
-	"cmstap/rules"
 	"cmstap/sender"
 )
 
@@ -32,43 +31,42 @@ type app struct {
 	proxy    *proxy.Proxy
 	admin    *admin.Admin
 	ready    atomic.Bool
+
+	level     *slog.LevelVar
+	load      func() (*Config, error)
+	config    atomic.Pointer[Config] // the one in force
+	reloading sync.Mutex
 }
 
 // newApp opens the store and takes the ports: all that can fail. It is long
-// because it is the one place where the packages meet.
-func newApp(c *Config, log *slog.Logger) (*app, error) {
-	a := &app{log: log}
-	names := make([]string, len(c.Webhooks))
-	endpoints := make([]sender.Webhook, len(c.Webhooks))
+// because it is the one place where the packages meet. load reads the config again.
+func newApp(c *Config, log *appLog, load func() (*Config, error)) (*app, error) {
+	a := &app{log: log.logger, level: &log.level, load: load}
+	a.config.Store(c)
 	store := c.Outbox
-	store.Queues = map[string]outbox.Queue{}
-	for i, w := range c.Webhooks {
-		names[i] = w.Name
-		store.Queues[w.Name] = w.Queue
-		endpoints[i] = sender.Webhook{Name: w.Name, Endpoint: w.Endpoint, Bundled: w.Batch != nil}
-	}
+	store.Queues = c.queues()
 	var err error
-	if a.outbox, err = outbox.Open(store, names, log); err != nil {
+	if a.outbox, err = outbox.Open(store, c.names(), a.log); err != nil {
 		return nil, err
 	}
-	a.tap = &tap{
-		rules: rules.New(c.dialect, c.subscribers()).Truncating(int(c.Outbox.MaxPayload)), outbox: a.outbox, log: log,
-		metrics: newMetrics(names), bestEffort: c.Proxy.Durability == "best_effort", lookup: c.Lookup != "off",
-	}
-	a.tap.token = a.tap.rules.Credentials(c.Recovery.Token.Reveal())
-	a.resolver = resolve.New(c.Recovery, a.tap, log)
+	a.tap = &tap{outbox: a.outbox, log: a.log, metrics: newMetrics(), bestEffort: c.Proxy.Durability == "best_effort"}
+	a.tap.metrics.begin(c.names())
+	a.tap.ruling.Store(newRuling(c))
+	a.resolver = resolve.New(c.Recovery, a.tap, a.log)
 	a.tap.resolver = a.resolver
 	select {
 	case <-a.outbox.Ready(): // before the first request comes
 		a.adoptOrphans(context.Background())
 	default:
 	}
-	a.sender = sender.New(endpoints, countedStore{a.outbox, a.tap.metrics}, log)
+	a.sender = sender.New(c.endpoints(), countedStore{a.outbox, a.tap.metrics}, a.log)
 	a.tap.metrics.registry.MustRegister(gauges{a.outbox, a.sender})
-	c.Proxy.MaxCopy = int(c.Outbox.MaxPayload) + 1<<20 // an answer may wrap the entity
-	a.proxy = proxy.New(c.Proxy, a.tap, log)
+	front := c.Proxy
+	front.MaxCopy = int(c.Outbox.MaxPayload) + 1<<20 // an answer may wrap the entity
+	a.proxy = proxy.New(front, a.tap, a.log)
 	a.tap.fetch = a.proxy.Fetch
-	if a.admin, err = admin.New(c.Admin, admin.Parts{Ready: a.ready.Load, Store: a.outbox, Metrics: a.tap.metrics.handler()}); err != nil {
+	parts := admin.Parts{Ready: a.ready.Load, Store: a.outbox, Metrics: a.tap.metrics.handler()}
+	if a.admin, err = admin.New(c.Admin, parts); err != nil {
 		return nil, errors.Join(err, a.outbox.Close())
 	}
 	if err = a.proxy.Listen(); err != nil {
@@ -104,6 +102,7 @@ func (a *app) run(ctx context.Context) error {
 	stops = append(stops,
 		stop{"sender", background(a.sender.Run)},
 		stop{"resolver", background(a.resolver.Run)},
+		stop{"backlogs", background(a.sayBacklogs)},
 		stop{"orphans", background(a.adoptOrphans)},
 		stop{"admin", func(context.Context) error { return a.admin.Close() }},
 		stop{"proxy", a.proxy.Shutdown},

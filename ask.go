@@ -33,10 +33,10 @@ func (t *tap) lookUp(x *event.Exchange) {
 			t.log.Error("panic", "during", "reading an entity before it is written", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
 		}
 	}()
-	if until := t.unasked.Load(); !t.lookup || until != nil && time.Now().Before(*until) {
+	if until := t.unasked.Load(); !t.now().lookup || until != nil && time.Now().Before(*until) {
 		return
 	}
-	at := t.rules.Lookup(x.Intent)
+	at := t.now().Lookup(x.Intent)
 	if at == "" {
 		return
 	}
@@ -64,8 +64,8 @@ func (t *tap) Askable(x *event.Exchange) bool {
 	if x.Intent.Job != nil {
 		return true // whoever polls may tell
 	}
-	_, known := t.rules.Question(x.Intent)
-	return known && len(x.Credentials)+len(t.token) > 0
+	_, known := t.now().Question(x.Intent)
+	return known && len(x.Credentials)+len(t.now().token) > 0
 }
 
 // Ask implements resolve.Tap: it reads the entity and compares it with the
@@ -83,7 +83,7 @@ func (t *tap) Ask(ctx context.Context, x *event.Exchange, with event.Credentials
 	}()
 	own := len(with) > 0 && maps.Equal(with, x.Credentials)
 	if len(with) == 0 {
-		with = t.token
+		with = t.now().token
 	}
 	if len(with) == 0 {
 		return event.Doubt, x
@@ -97,7 +97,7 @@ func (t *tap) Ask(ctx context.Context, x *event.Exchange, with event.Credentials
 		t.log.Info("asked", append(fields, "result", "unknown", "error", err)...)
 		return event.Doubt, x
 	}
-	verdict, done = t.rules.Resolve(x, finding)
+	verdict, done = t.now().Resolve(x, finding)
 	result := [...]string{event.Doubt: "unknown", event.Accepted: "applied", event.Rejected: "not applied"}[verdict]
 	t.log.Info("asked", append(fields, "result", result, "status", finding.Status)...)
 	return verdict, done
@@ -118,7 +118,7 @@ func (t *tap) poll(ctx context.Context, x *event.Exchange, with event.Credential
 // told says what somebody else's result means. It is trusted only if cmstap can
 // not ask by itself: it may be about a part, or another tenant's.
 func (t *tap) told(ctx context.Context, job *event.Exchange, finding event.Finding) (event.Verdict, *event.Exchange) {
-	if len(job.Credentials)+len(t.token) > 0 {
+	if len(job.Credentials)+len(t.now().token) > 0 {
 		return t.Ask(ctx, job, job.Credentials)
 	}
 	return t.result(ctx, job, nil, finding)
@@ -126,7 +126,7 @@ func (t *tap) told(ctx context.Context, job *event.Exchange, finding event.Findi
 
 // result says what a job's result means.
 func (t *tap) result(ctx context.Context, x *event.Exchange, with event.Credentials, finding event.Finding) (event.Verdict, *event.Exchange) {
-	verdict, done := t.rules.Result(x, finding)
+	verdict, done := t.now().Result(x, finding)
 	if verdict == event.Accepted {
 		done.Time = time.Now().UTC()
 		if err := t.read(ctx, done, with); err != nil {
@@ -151,7 +151,7 @@ const maxRead = 32 << 20
 func (t *tap) read(ctx context.Context, x *event.Exchange, with event.Credentials) error {
 	bytes := 0
 	for len(with) > 0 {
-		wanted := t.rules.Reads(x)
+		wanted := t.now().Reads(x)
 		if len(wanted) == 0 {
 			return nil
 		}
@@ -193,7 +193,7 @@ func (t *tap) find(ctx context.Context, x *event.Exchange, with event.Credential
 	ctx, cancel := context.WithTimeout(ctx, askBound)
 	defer cancel()
 	intent := x.Intent
-	if t.rules.Key(intent, t.outbox.Links()) != intent.Entity {
+	if t.now().Key(intent, t.outbox.Links()) != intent.Entity {
 		return event.Finding{}, errMoved
 	}
 	if t.underWay.any(intent) {
@@ -203,13 +203,13 @@ func (t *tap) find(ctx context.Context, x *event.Exchange, with event.Credential
 	if err != nil {
 		return event.Finding{}, err
 	}
-	question, _ := t.rules.Question(intent)
+	question, _ := t.now().Question(intent)
 	fetched, err := t.fetch(ctx, intent.Host, question, with)
 	if err != nil {
 		return event.Finding{}, err
 	}
 	if fetched.Status == http.StatusNotFound && !own {
-		if list, err := t.fetch(ctx, intent.Host, path.Dir(question), with); err != nil || list.Status != http.StatusOK || !maps.Equal(with, t.token) {
+		if list, err := t.fetch(ctx, intent.Host, path.Dir(question), with); err != nil || list.Status != http.StatusOK || !maps.Equal(with, t.now().token) {
 			return event.Finding{}, errors.Join(errHidden, err)
 		}
 	}

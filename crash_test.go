@@ -93,7 +93,7 @@ func TestCrashControls(t *testing.T) {
 	control("a refused write becomes an event", newCrash,
 		"tap.go", "return t.outbox.Drop(ctx, x.Intent.ID)", "x.Outcome = event.Done\n\t\treturn t.commit(ctx, x)")
 	control("a job is not stored", newJobCrash,
-		"tap.go", "t.rules.Learn(x), job); err", "t.rules.Learn(x), nil); err")
+		"tap.go", "t.now().Learn(x), job); err", "t.now().Learn(x), nil); err")
 	control("intent removed before the commit", newCrash,
 		"tap.go", "if err := t.outbox.Commit(ctx, ", "_ = t.outbox.Drop(ctx, x.Intent.ID)\n\tif err := t.outbox.Commit(ctx, ")
 }

@@ -157,7 +157,7 @@ func (s *stage) start() (err error) {
 	if s.log, err = openLog(config.Log, io.Discard); err != nil {
 		return err
 	}
-	if s.app, err = newApp(config, s.log.logger); err != nil {
+	if s.app, err = newApp(config, s.log, func() (*Config, error) { return config, nil }); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())

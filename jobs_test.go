@@ -253,11 +253,12 @@ func TestJobReadsSoMuch(t *testing.T) {
 	}
 	reads := 0
 	large := []byte(`{"items":[{"id":"0","x":"` + strings.Repeat("x", 4_000_000) + `"}]}`)
-	tap := &tap{metrics: newMetrics(nil), rules: rules.New(d, nil), fetch: func(context.Context, string, string, map[string]string) (proxy.Fetched, error) {
+	tap := &tap{metrics: newMetrics(), fetch: func(context.Context, string, string, map[string]string) (proxy.Fetched, error) {
 		reads++
 		return proxy.Fetched{Status: http.StatusOK, Body: event.Copy{Bytes: large}}, nil
 	}}
-	plan := tap.rules.Identify(event.Head{Method: "POST", Path: "/items/publish", Headers: http.Header{}}, event.Copy{Bytes: []byte(`{"ids":[` + strings.Join(ids, ",") + `]}`)}, nil)
+	tap.ruling.Store(&ruling{Rules: rules.New(d, nil)})
+	plan := tap.now().Identify(event.Head{Method: "POST", Path: "/items/publish", Headers: http.Header{}}, event.Copy{Bytes: []byte(`{"ids":[` + strings.Join(ids, ",") + `]}`)}, nil)
 	plan.Intent.Job = &event.Job{ID: "1"}
 	x := &event.Exchange{Intent: plan.Intent, Outcome: event.Done, Status: http.StatusOK, Answer: event.Copy{Bytes: []byte(`{"status":200}`)}}
 	if err := tap.read(t.Context(), x, event.Credentials{"Authorization": "x"}); err != nil || reads != 9 || len(x.Read) != 15 {

@@ -16,6 +16,7 @@ var levels = map[string]slog.Level{
 // appLog is the log: one line for each step of a story.
 type appLog struct {
 	logger *slog.Logger
+	level  slog.LevelVar
 	out    *logFile
 }
 
@@ -26,12 +27,14 @@ func openLog(c LogConfig, stderr io.Writer) (*appLog, error) {
 	if err := out.open(); err != nil {
 		return nil, fmt.Errorf("log.file: %w", err)
 	}
-	options := &slog.HandlerOptions{Level: levels[c.Level], ReplaceAttr: utc}
-	var handler slog.Handler = slog.NewTextHandler(out, options)
+	l := &appLog{out: out}
+	l.level.Set(levels[c.Level])
+	options := &slog.HandlerOptions{Level: &l.level, ReplaceAttr: utc}
+	l.logger = slog.New(slog.NewTextHandler(out, options))
 	if c.Format == "json" {
-		handler = slog.NewJSONHandler(out, options)
+		l.logger = slog.New(slog.NewJSONHandler(out, options))
 	}
-	return &appLog{slog.New(handler), out}, nil
+	return l, nil
 }
 
 func (l *appLog) close() { _ = l.out.close() }

@@ -65,7 +65,7 @@ type demoCommand struct {
 }
 
 // run is the program: it returns the exit code. A value on hangup reopens the
-// log file.
+// log file and reloads the config.
 func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, stderr io.Writer) int {
 	var c commands
 	exit := -1
@@ -126,18 +126,17 @@ func (c *runCommand) run(ctx context.Context, hangup <-chan os.Signal, stderr io
 		return err
 	}
 	defer log.close()
-	for _, w := range config.warnings {
-		log.logger.Warn("config", "file", w.File, "line", w.Line, "setting", w.Path, "hint", w.Text)
-	}
-	a, err := newApp(config, log.logger)
+	a, err := newApp(config, log, func() (*Config, error) { return loadConfig(c.Config, c) })
 	if err != nil {
 		return err
 	}
+	a.sayWarnings(config)
 	go func() {
 		for {
 			select {
 			case <-hangup:
 				log.reopen()
+				_, _ = a.Reload(ctx) // the log says how it went
 			case <-ctx.Done():
 				return
 			}

@@ -26,6 +26,8 @@ type metrics struct {
 	commits  prometheus.Histogram
 	attempts *prometheus.CounterVec   // by webhook and result
 	calls    *prometheus.HistogramVec // by webhook
+	reloads  *prometheus.CounterVec   // by result
+	inForce  prometheus.Gauge
 
 	mu     sync.Mutex
 	topics map[string]bool // that have a series of their own
@@ -37,7 +39,7 @@ const maxTopics = 100
 
 // newMetrics returns counters that all begin at 0, also of what has not happened
 // yet: else the first time would not be a change.
-func newMetrics(webhooks []string) *metrics {
+func newMetrics() *metrics {
 	m := &metrics{registry: prometheus.NewRegistry(), topics: map[string]bool{}}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -63,18 +65,39 @@ func newMetrics(webhooks []string) *metrics {
 		Name: "cmstap_attempt_duration_seconds", Help: "How long calls took, by webhook, until the head of the answer came.",
 		Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 	}, []string{"webhook"})
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "cmstap_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.reloads = counter("cmstap_reloads_total", "Reloads of the config by result: done or refused.", "result")
+	m.reloads.WithLabelValues("done")
+	m.reloads.WithLabelValues("refused")
+	m.inForce = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "cmstap_config_in_force", Help: "1 if the last reload was done, or there was none; 0 if it was refused, so that the file is not what is in force.",
+	})
+	m.inForce.Set(1)
+	m.registry.MustRegister(m.commits, m.calls, m.inForce, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// begin makes the series of webhooks.
+func (m *metrics) begin(webhooks []string) {
 	for _, webhook := range webhooks {
 		for result := event.Delivered; result <= event.GiveUp; result++ {
 			m.attempts.WithLabelValues(webhook, result.String())
 		}
 		m.calls.WithLabelValues(webhook)
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "cmstap_build_info", Help: "1, with the version.", ConstLabels: prometheus.Labels{"version": version},
-	})
-	build.Set(1)
-	m.registry.MustRegister(m.commits, m.calls, build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
+}
+
+// reloaded counts a reload; err is why it was refused.
+func (m *metrics) reloaded(err error) {
+	result, inForce := "done", 1.0
+	if err != nil {
+		result, inForce = "refused", 0
+	}
+	m.reloads.WithLabelValues(result).Inc()
+	m.inForce.Set(inForce)
 }
 
 // handler answers with all of it.

@@ -148,7 +148,8 @@ func named(t *testing.T) []string {
 // page, and the topics are bounded.
 func TestMetricNames(t *testing.T) {
 	t.Parallel()
-	m := newMetrics([]string{"a"})
+	m := newMetrics()
+	m.begin([]string{"a"})
 	for n := range maxTopics + 5 {
 		m.event(fmt.Sprint("Type.action", n))
 		m.event("Type.action0")

@@ -30,7 +30,8 @@ func newTap(t *testing.T, dialect string) (*tap, *testlog.Log) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	one := &tap{rules: rules.New(d, nil), outbox: store, metrics: newMetrics(nil), log: lines.Logger()}
+	one := &tap{outbox: store, metrics: newMetrics(), log: lines.Logger()}
+	one.ruling.Store(&ruling{Rules: rules.New(d, nil)})
 	one.resolver = resolve.New(resolve.DefaultConfig(), one, slog.New(slog.DiscardHandler))
 	return one, lines
 }

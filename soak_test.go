@@ -245,7 +245,7 @@ webhooks: [{ name: hook, url: %q, topics: ["posts.*"], concurrency: 20 }]
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := newApp(config, slog.New(slog.DiscardHandler))
+	a, err := newApp(config, &appLog{logger: slog.New(slog.DiscardHandler)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

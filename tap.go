@@ -30,30 +30,44 @@ const recallBound = time.Second
 // tap is the path of a write between the proxy's hops: begin, then, once the
 // forward has ended, derive, match and commit.
 type tap struct {
-	rules      *rules.Rules
+	ruling     atomic.Pointer[ruling]
 	outbox     *outbox.Outbox
 	resolver   *resolve.Resolver
 	fetch      func(ctx context.Context, host, path string, headers map[string]string) (proxy.Fetched, error)
-	token      event.Credentials // what recovery.token stands for
 	log        *slog.Logger
 	metrics    *metrics
 	bestEffort bool
-	lookup     bool // entities may be read before they are written
 	underWay   underWay
 	turns      turns
 	unasked    atomic.Pointer[time.Time] // until when nothing is read before a write
 }
 
+// ruling is what a reload replaces.
+type ruling struct {
+	*rules.Rules
+	token  event.Credentials // what recovery.token stands for
+	lookup bool              // entities may be read before they are written
+}
+
+func newRuling(c *Config) *ruling {
+	r := rules.New(c.dialect, c.subscribers()).Truncating(int(c.Outbox.MaxPayload))
+	return &ruling{r, r.Credentials(c.Recovery.Token.Reveal()), c.Lookup != "off"}
+}
+
+// now is how things are ruled at the moment. A write may begin under one ruling and
+// end under the next.
+func (t *tap) now() *ruling { return t.ruling.Load() }
+
 // Classify implements proxy.Tap.
 func (t *tap) Classify(head event.Head) event.Plan {
-	plan := t.rules.Classify(head, t.outbox.Links())
+	plan := t.now().Classify(head, t.outbox.Links())
 	t.metrics.request(plan)
 	return plan
 }
 
 // Identify implements proxy.Tap.
 func (t *tap) Identify(head event.Head, body event.Copy) event.Plan {
-	plan := t.rules.Identify(head, body, t.outbox.Links())
+	plan := t.now().Identify(head, body, t.outbox.Links())
 	t.metrics.request(plan)
 	return plan
 }
@@ -123,10 +137,10 @@ func (t *tap) Finish(x *event.Exchange) {
 func (t *tap) Observe(x *event.Exchange) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeBound)
 	defer cancel()
-	if err := t.outbox.Learn(ctx, t.rules.Learn(x)); err != nil {
+	if err := t.outbox.Learn(ctx, t.now().Learn(x)); err != nil {
 		t.log.Warn("store", "error", err, "hint", "what an alias leads to can not be stored; it will be learned again")
 	}
-	if poll := t.rules.Poll(x); poll != "" {
+	if poll := t.now().Poll(x); poll != "" {
 		finding := event.Finding{Status: x.Status, Entity: x.Answer}
 		ctx, cancel := context.WithTimeout(context.Background(), jobBound)
 		defer cancel()
@@ -146,7 +160,7 @@ func (t *tap) Settle(ctx context.Context, x *event.Exchange) error {
 			return err
 		}
 		if ended {
-			t.follow(x, t.rules.Job(x))
+			t.follow(x, t.now().Job(x))
 			t.underWay.leave(x.Intent)
 			t.log.Info("stored", "method", x.Intent.Method, "path", x.Intent.Path, "request", x.Intent.ID)
 			return nil
@@ -198,14 +212,14 @@ func (t *tap) commit(ctx context.Context, x *event.Exchange) error {
 	for _, e := range t.derive(x, links, states) {
 		captured = append(captured, t.match(e, links))
 	}
-	job := t.rules.Job(x)
+	job := t.now().Job(x)
 	start := time.Now()
-	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.rules.Learn(x), job); err != nil {
+	if err := t.outbox.Commit(ctx, x.Intent.ID, captured, t.now().Learn(x), job); err != nil {
 		return err
 	}
 	t.metrics.committed(start)
 	t.follow(x, job)
-	if !t.rules.Knows(x.Intent) {
+	if !t.now().Knows(x.Intent) {
 		t.gap(x.Intent, errors.New("the dialect does not know this write any more"),
 			"it was recorded under the dialect "+x.Intent.Dialect+"; no event is made of it")
 	}
@@ -232,7 +246,7 @@ func (t *tap) keys(x *event.Exchange, links event.Links) (keys []string, content
 			keys, content = nil, false
 		}
 	}()
-	return t.rules.Recall(x, links)
+	return t.now().Recall(x, links)
 }
 
 // derive makes the events of an exchange. If the answer brings the rules down,
@@ -243,16 +257,16 @@ func (t *tap) derive(x *event.Exchange, links event.Links, states map[string]eve
 			t.log.Error("panic", "during", "deriving an event", "path", x.Intent.Path, "error", fmt.Sprint(fault), "stack", string(debug.Stack()))
 			without := *x
 			without.Answer = event.Copy{Err: "a fault in cmstap; see its log"}
-			events = t.rules.Derive(&without, links, states)
+			events = t.now().Derive(&without, links, states)
 		}
 	}()
-	return t.rules.Derive(x, links, states)
+	return t.now().Derive(x, links, states)
 }
 
 // match asks the webhooks which of them want an event.
 func (t *tap) match(e event.Event, links event.Links) event.Captured {
 	c := event.Captured{Event: e}
-	for _, decision := range t.rules.Match(&e, links) {
+	for _, decision := range t.now().Match(&e, links) {
 		if decision.Wanted {
 			c.Want = append(c.Want, decision.Want)
 			continue

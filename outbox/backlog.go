@@ -14,7 +14,7 @@ import (
 // memory.
 func (o *Outbox) countBacklog() error {
 	byID := map[uint32]*queue{}
-	for _, q := range o.hooks {
+	for _, q := range o.hooks() {
 		byID[q.id] = q
 	}
 	return o.db.View(func(txn *badger.Txn) error {
@@ -39,7 +39,7 @@ func (b *batch) uncountDead(keys [][]byte) {
 		if key[0] != tagDead {
 			continue
 		}
-		for _, q := range b.o.hooks {
+		for _, q := range b.o.hooks() {
 			if q.id == be.Uint32(key[1:]) {
 				b.after = append(b.after, func() { q.dead.Add(-1) })
 			}
@@ -51,8 +51,8 @@ func (b *batch) uncountDead(keys [][]byte) {
 // Webhooks that the config no longer has are among them while there is any.
 func (o *Outbox) Backlogs() (list []event.Backlog, err error) {
 	err = o.view(func(txn *badger.Txn) error {
-		for name, q := range o.hooks {
-			one := event.Backlog{Webhook: name, Waiting: int(q.waiting.Load()), Dead: int(q.dead.Load()), Parked: !q.given}
+		for name, q := range o.hooks() {
+			one := event.Backlog{Webhook: name, Waiting: int(q.waiting.Load()), Dead: int(q.dead.Load()), Parked: !q.given.Load()}
 			if one.Parked && one.Waiting == 0 && one.Dead == 0 {
 				continue
 			}

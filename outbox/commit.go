@@ -114,7 +114,7 @@ func (o *Outbox) knowsAll(captured []event.Captured) error {
 	}
 	for _, c := range captured {
 		for _, want := range c.Want {
-			if o.hooks[want.Webhook] == nil {
+			if o.hooks()[want.Webhook] == nil {
 				return errUnknown(want.Webhook)
 			}
 		}
@@ -374,7 +374,7 @@ func (b *batch) place(r record) {
 	stored.Seq = seq
 	b.remember(&r, seq)
 	for _, want := range r.Want {
-		q := b.o.hooks[want.Webhook]
+		q := b.o.hooks()[want.Webhook]
 		if q == nil {
 			b.fail(errUnknown(want.Webhook)) // never silence: it would be lost
 			return
@@ -387,7 +387,7 @@ func (b *batch) place(r record) {
 	b.set(eventKey(seq), encode(stored))
 	b.set(idKey(r.Event.ID), be.AppendUint64(nil, seq))
 	for _, want := range r.Want {
-		b.supersede(b.o.hooks[want.Webhook], r.Hash, 0)
+		b.supersede(b.o.hooks()[want.Webhook], r.Hash, 0)
 	}
 	for n, piece := range r.pieces {
 		b.set(pieceKey(r.Event.ID, n), piece)

@@ -12,7 +12,7 @@ func (o *Outbox) DropWaiting(ctx context.Context, webhook string) (dropped int, 
 	if err := o.opened(); err != nil {
 		return 0, err
 	}
-	q := o.hooks[webhook]
+	q := o.hooks()[webhook]
 	if q == nil {
 		return 0, errUnknown(webhook)
 	}

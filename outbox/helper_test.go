@@ -169,7 +169,7 @@ func (s *store) stored(id string) (e *event.Event, found bool, err error) {
 // next claims what is due now, as Next does, and does not wait.
 func (s *store) next(hook string, limit int) []event.Delivery {
 	s.t.Helper()
-	q := s.Outbox.hooks[hook]
+	q := s.Outbox.hooks()[hook]
 	for {
 		h, err := s.handOut(q, limit)
 		s.must(err)

@@ -110,7 +110,7 @@ func (o *Outbox) merge(txn *badger.Txn, query event.Query, cursor []byte) *merge
 		copy(from[:], cursor)
 	}
 	m := &merged{txn: txn, hooks: map[uint32]string{}}
-	for name, q := range o.hooks {
+	for name, q := range o.hooks() {
 		if query.Webhook != "" && query.Webhook != name {
 			continue
 		}
@@ -247,7 +247,7 @@ func readWire(txn *badger.Txn, key []byte) (*event.Wire, error) {
 }
 
 func (o *Outbox) nameOf(webhook uint32) string {
-	for name, q := range o.hooks {
+	for name, q := range o.hooks() {
 		if q.id == webhook {
 			return name
 		}

@@ -80,7 +80,7 @@ func (l *logModel) make(n int) {
 	})
 }
 
-func (l *logModel) hooks() map[string]*queue { return l.Outbox.hooks }
+func (l *logModel) hooks() map[string]*queue { return l.Outbox.hooks() }
 
 func (l *logModel) query() event.Query {
 	maybe := func(label string, from ...string) string {

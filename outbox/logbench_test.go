@@ -15,7 +15,7 @@ func fillCalls(s *store, n int) {
 	s.t.Helper()
 	names := make([]*queue, 0, len(s.hooks))
 	for _, name := range s.hooks {
-		names = append(names, s.Outbox.hooks[name])
+		names = append(names, s.Outbox.hooks()[name])
 	}
 	for from := 0; from < n; from += 1000 {
 		s.must(s.submit(s.t.Context(), func(b *batch) {

@@ -106,7 +106,7 @@ func (c *collector) deadLetters(txn *badger.Txn, before time.Time) map[uint64]in
 
 // attempts collects attempts from before the time that no dead letter needs.
 func (o *Outbox) attempts(txn *badger.Txn, c *collector, before time.Time, dead map[uint64]int) {
-	for _, q := range o.hooks {
+	for _, q := range o.hooks() {
 		keysFrom(txn, attemptPrefix(q.id), attemptPrefix(q.id), func(item *badger.Item) bool {
 			at, seq := parseTimed(item.Key())
 			if !at.Before(before) || c.full() {

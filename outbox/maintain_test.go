@@ -182,7 +182,7 @@ func TestVictimsAreThoseThatFreeRoom(t *testing.T) {
 		t.Helper()
 		var got []uint64
 		s.must(s.view(func(txn *badger.Txn) error {
-			victims, err := s.Outbox.hooks[hook].oldest(txn, enough)
+			victims, err := s.Outbox.hooks()[hook].oldest(txn, enough)
 			for _, v := range victims {
 				got = append(got, v.seq)
 			}
@@ -212,7 +212,7 @@ func TestBuryKeepsTheOthers(t *testing.T) {
 		t.Helper()
 		s := newStore(t, testConfig(t), "a")
 		s.commit("i", change("e", 1, "{}"), change("e", 2, "{}"), change("e", 3, "{}"))
-		q, e := s.Outbox.hooks["a"], change("e", 1, "")
+		q, e := s.Outbox.hooks()["a"], change("e", 1, "")
 		for _, seq := range victims {
 			c := claim{lane: tagDue, seq: seq, entity: entityHash(e.Key()), due: start.Truncate(time.Millisecond)}
 			s.must(s.buryAll(q, []victim{{claim: c, event: "x"}}, "outbox full"))
@@ -247,7 +247,7 @@ func TestBuryComesLate(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, testConfig(t), "a")
 	s.commit("i", change("e", 1, "{}"), change("e", 2, "{}"))
-	q, e := s.Outbox.hooks["a"], change("e", 1, "")
+	q, e := s.Outbox.hooks()["a"], change("e", 1, "")
 	seen := victim{claim: claim{lane: tagDue, seq: 1, entity: entityHash(e.Key()), due: start.Truncate(time.Millisecond)}, event: e.ID}
 	first := s.next("a", 1)[0]
 	s.must(s.buryAll(q, []victim{seen}, "outbox full"))

@@ -18,7 +18,7 @@ func parkedKey(name string) []byte { return metaKey("parked/" + name) }
 // for it.
 func (o *Outbox) park(names []string) error {
 	return o.db.Update(func(txn *badger.Txn) error {
-		for name, q := range o.hooks {
+		for name, q := range o.hooks() {
 			var err error
 			if slices.Contains(names, name) {
 				err = txn.Delete(parkedKey(name))
@@ -48,17 +48,15 @@ func (o *Outbox) parkOne(txn *badger.Txn, q *queue) error {
 			return err
 		}
 	}
-	q.parked = millis(int64(be.Uint64(since)))
-	o.log.Warn("parked", "webhook", q.name, "waiting", waiting, "until", q.parked.Add(parkedFor).Format(time.RFC3339),
-		"hint", "the config has no webhook of this name; add it again to deliver them, or delete them: cmstap drop")
+	o.parkedSince(q, millis(int64(be.Uint64(since))), waiting)
 	return nil
 }
 
 // expire gives up what has waited too long for a webhook that the config does
 // not have.
 func (o *Outbox) expire(now time.Time) error {
-	for _, q := range o.hooks {
-		if q.parked.IsZero() || now.Before(q.parked.Add(parkedFor)) {
+	for _, q := range o.hooks() {
+		if since := q.parked.Load(); since == 0 || now.Before(millis(since).Add(parkedFor)) {
 			continue
 		}
 		given, err := o.buryParked(q)

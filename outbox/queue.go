@@ -22,9 +22,9 @@ type queue struct {
 	Queue
 	name   string
 	id     uint32
-	parked time.Time // since when the config does not have it, if anything waits
-	newest int64     // when what came last was due; the committer's own
-	given  bool      // the config has it
+	parked atomic.Int64 // since when the config does not have it, if anything waits: milliseconds, or 0
+	newest int64        // when what came last was due; the committer's own
+	given  atomic.Bool  // the config has it
 
 	waiting atomic.Int64 // deliveries
 	dead    atomic.Int64 // dead letters
@@ -105,7 +105,7 @@ func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
 // boundWaits makes nothing wait longer than it was told to: the clock may have
 // been set back while nobody ran.
 func (o *Outbox) boundWaits() error {
-	for _, q := range o.hooks {
+	for _, q := range o.hooks() {
 		if err := o.hastenLate(q); err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func (o *Outbox) Next(ctx context.Context, webhook string, limit int) ([]event.D
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	q := o.hooks[webhook]
+	q := o.hooks()[webhook]
 	if q == nil {
 		return nil, errUnknown(webhook)
 	}

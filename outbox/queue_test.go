@@ -348,9 +348,9 @@ func TestDeadLetters(t *testing.T) {
 	answer(all[2], event.Delivered, 200)
 	s.reopen()
 	again := s.next("a", 1)[0]
-	c, _ := s.Outbox.hooks["a"].held(again)
+	c, _ := s.Outbox.hooks()["a"].held(again)
 	s.must(s.submit(t.Context(), func(b *batch) {
-		b.bury(s.Outbox.hooks["a"], c, deadRecord{Event: again.Event.ID, Reason: "outbox full"})
+		b.bury(s.Outbox.hooks()["a"], c, deadRecord{Event: again.Event.ID, Reason: "outbox full"})
 	}))
 	s.reopen()
 	check := func(want ...string) {

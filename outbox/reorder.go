@@ -13,7 +13,7 @@ func orderOf(name string) []byte { return metaKey("order/" + name) }
 // layout of those whose order is another one than before. A webhook that the
 // config no longer has keeps its order.
 func (o *Outbox) reorder(webhooks []string) error {
-	for name, q := range o.hooks {
+	for name, q := range o.hooks() {
 		q.Queue = o.config.Queues[name]
 		var stored []byte
 		err := o.db.View(func(txn *badger.Txn) (err error) {

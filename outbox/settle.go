@@ -50,7 +50,7 @@ func (o *Outbox) SettleAll(ctx context.Context, deliveries []event.Delivery, s e
 	if err := o.opened(); err != nil {
 		return err
 	}
-	q := o.hooks[deliveries[0].Webhook]
+	q := o.hooks()[deliveries[0].Webhook]
 	if q == nil {
 		return errUnknown(deliveries[0].Webhook)
 	}
@@ -76,7 +76,7 @@ func (o *Outbox) SettleAll(ctx context.Context, deliveries []event.Delivery, s e
 
 // Release gives back a delivery that was not attempted.
 func (o *Outbox) Release(d event.Delivery) {
-	if q := o.hooks[d.Webhook]; q != nil {
+	if q := o.hooks()[d.Webhook]; q != nil {
 		if c, held := q.held(d); held {
 			q.release(c)
 		}

@@ -117,7 +117,7 @@ func (c *collector) eventOf(txn *badger.Txn, seq uint64) error {
 // waits.
 func (o *Outbox) largest(txn *badger.Txn) (largest *queue) {
 	most := 0
-	for _, q := range o.hooks {
+	for _, q := range o.hooks() {
 		if waiting := count(txn, orderPrefix(q.id)); waiting > most {
 			largest, most = q, waiting
 		}

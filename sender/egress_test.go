@@ -119,7 +119,7 @@ func (c *caller) call(t *testing.T, host string, change func(*Endpoint)) answerO
 	e.Egress.resolver = c.resolver
 	change(&e)
 	before := c.hits.Load()
-	l := New([]Webhook{{Name: "hook", Endpoint: e}}, newFakeStore(), (&testlog.Log{}).Logger()).lines[0]
+	l := New([]Webhook{{Name: "hook", Endpoint: e}}, newFakeStore(), (&testlog.Log{}).Logger()).lines["hook"]
 	defer l.closeIdle()
 	a := l.send(t.Context(), bundle{delivery(0)})
 	return answerOf{a, c.hits.Load() > before}

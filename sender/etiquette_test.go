@@ -85,7 +85,7 @@ func TestEtiquette(t *testing.T) {
 		e := newEtiquette(t, answering(http.StatusGone))
 		r := run(t, e.url, "")
 		r.deliver(0)
-		r.ended()
+		awaitGone(t, r.sender, r.log)
 		if len(e.calls) != 1 || !strings.Contains(r.log.String(), "msg=gone") {
 			t.Errorf("%d calls, %s", len(e.calls), r.log)
 		}

@@ -22,6 +22,7 @@ type stored struct {
 	config outbox.Config
 	hook   Endpoint
 	log    *testlog.Log
+	sender *Sender
 	stop   func()
 	done   chan struct{}
 }
@@ -45,14 +46,24 @@ func (s *stored) open() {
 	s.stop = func() {}
 }
 
-// run starts the sender, which ends with stop, or by itself.
+// run starts the sender, which ends with stop.
 func (s *stored) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.done = cancel, make(chan struct{})
+	s.sender = New([]Webhook{{Name: "hook", Endpoint: s.hook}}, s.Outbox, s.log.Logger())
 	go func() {
 		defer close(s.done)
-		New([]Webhook{{Name: "hook", Endpoint: s.hook}}, s.Outbox, s.log.Logger()).Run(ctx)
+		s.sender.Run(ctx)
 	}()
+}
+
+// awaitGone waits until a webhook was stopped by a 410, and all its calls have ended.
+func awaitGone(t *testing.T, s *Sender, log *testlog.Log) {
+	t.Helper()
+	awaitLines(t, log, "gone", 1)
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.running.Wait() }()
+	await(t, ended, "it goes on")
 }
 
 func (s *stored) close() {
@@ -86,9 +97,14 @@ func (s *stored) commit(n int) {
 // lines waits until the log has n lines of a kind.
 func (s *stored) lines(msg string, n int) {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); strings.Count(s.log.String(), "msg="+msg+" ") < n; {
+	awaitLines(s.t, s.log, msg, n)
+}
+
+func awaitLines(t *testing.T, log *testlog.Log, msg string, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); strings.Count(log.String(), "msg="+msg+" ") < n; {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("not %d lines %s:\n%s", n, msg, s.log)
+			t.Fatalf("not %d lines %s:\n%s", n, msg, log)
 		}
 		<-time.After(time.Millisecond)
 	}
@@ -159,7 +175,7 @@ func TestGoneStopsTheWebhook(t *testing.T) {
 	s := newStored(t, receiver(t, c.ServeHTTP), "concurrency: 1\nretry: { delays: [] }")
 	s.commit(3)
 	s.run()
-	await(t, s.done, "it goes on")
+	awaitGone(t, s.sender, s.log)
 	if got := c.list(); got != "1" || strings.Count(s.log.String(), "level=ERROR msg=gone webhook=hook event=") != 1 {
 		t.Errorf("attempts %s\n%s", got, s.log)
 	}

@@ -36,6 +36,14 @@ func (r *Rate) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// String returns 10/1m0s, or nothing for no bound.
+func (r Rate) String() string {
+	if r.Calls == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d/%v", r.Calls, r.Per)
+}
+
 // pace keeps to a rate, in any span of that length. Its gate's lock guards it.
 type pace struct {
 	per    time.Duration

@@ -75,7 +75,7 @@ func TestStopCutsWhatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
 		s := New([]Webhook{{Name: "hook", Endpoint: endpoint(t, "http://x.example", "timeout: 5m")}}, store, (&testlog.Log{}).Logger())
-		s.lines[0].transport = hanging{}
+		s.lines["hook"].transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		store.deliveries <- delivery(0)
 		time.AfterFunc(time.Second, cancel)
@@ -95,7 +95,7 @@ func TestTimeoutIsTheWebhooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := newFakeStore()
 		s := New([]Webhook{{Name: "hook", Endpoint: endpoint(t, "http://x.example", "timeout: 7s")}}, store, (&testlog.Log{}).Logger())
-		s.lines[0].transport = hanging{}
+		s.lines["hook"].transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		go s.Run(ctx)
 		store.deliveries <- delivery(0)
@@ -147,7 +147,7 @@ func TestClaimingGoesOnAfterErrors(t *testing.T) {
 		store.failures.Store(5)
 		store.deliveries <- delivery(0)
 		s := New([]Webhook{{Name: "hook", Endpoint: endpoint(t, "http://x.example", "timeout: 1s")}}, store, log.Logger())
-		s.lines[0].transport = hanging{}
+		s.lines["hook"].transport = hanging{}
 		ctx, cancel := context.WithCancel(t.Context())
 		started := time.Now()
 		go s.Run(ctx)

@@ -18,15 +18,23 @@ import (
 	"time"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 	"cmstap/sender/shape"
 )
 
 // Webhook is what the sender knows of a webhook.
 type Webhook struct {
-	Name     string
-	Endpoint Endpoint
+	Name     string   `yaml:"name"`
+	Endpoint Endpoint `yaml:",inline"`
 	// Bundled says that what the store hands out at a time goes in one call.
-	Bundled bool
+	Bundled bool `yaml:"bundled"`
+}
+
+// isLike tells whether two webhooks have the same settings. Files of certificates
+// may have others in them by now.
+func (w Webhook) isLike(other Webhook) bool {
+	a, b := w.Endpoint, other.Endpoint
+	return a.TLS == setting.ClientTLS{} && len(setting.Changed(w, other)) == 0 && len(setting.Changed(a.Egress, b.Egress)) == 0
 }
 
 // Store is the outbox as the sender sees it; the outbox's package comment says
@@ -39,25 +47,48 @@ type Store interface {
 
 // Sender calls the webhooks of a config.
 type Sender struct {
-	lines []*line
+	store Store
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	lines   map[string]*line
+	begin   func(*line) // set while Run runs
+	running sync.WaitGroup
 }
 
 // New returns a sender for webhooks whose endpoints have been validated.
 func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
-	s := &Sender{}
-	for _, w := range webhooks {
-		concurrency := w.Endpoint.Concurrency
-		if w.Bundled {
-			concurrency = 1
-		}
-		s.lines = append(s.lines, &line{
-			webhook: w, store: store, log: log, transport: newTransport(&w.Endpoint), tokens: newTokens(&w.Endpoint),
-			redactor: sync.OnceValue(func() *redactor { return newRedactor(w.Endpoint.secrets()) }), // most never fail
-			slots:    make(chan struct{}, concurrency), unsettled: make(chan struct{}, max(maxUnsettled, concurrency)),
-			gate: newGate(w.Endpoint, log.With("webhook", w.Name)),
-		})
-	}
+	s := &Sender{store: store, log: log}
+	s.Replace(webhooks)
 	return s
+}
+
+// Replace goes on with other webhooks. One whose settings did not change is left
+// alone; of the others the calls in flight end as they began.
+func (s *Sender) Replace(webhooks []Webhook) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.lines
+	s.lines = make(map[string]*line, len(webhooks))
+	for _, w := range webhooks {
+		l := old[w.Name]
+		if l == nil || !l.webhook.isLike(w) {
+			l = newLine(w, s.store, s.log)
+		} else {
+			delete(old, w.Name)
+		}
+		s.lines[w.Name] = l
+	}
+	for _, l := range old {
+		if l.stop != nil {
+			l.stop()
+		}
+	}
+	for _, l := range s.lines {
+		if s.begin != nil && l.stop == nil {
+			s.begin(l)
+		}
+	}
 }
 
 // stopGrace is how long calls in flight may go on after a stop.
@@ -69,11 +100,21 @@ func (s *Sender) Run(ctx context.Context) {
 	calls, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })()
-	var all sync.WaitGroup
-	for _, l := range s.lines {
-		all.Go(func() { l.run(ctx, calls) })
+	s.mu.Lock()
+	s.begin = func(l *line) {
+		claiming, stop := context.WithCancel(ctx)
+		l.stop = stop
+		s.running.Go(func() { l.run(claiming, calls) })
 	}
-	all.Wait()
+	for _, l := range s.lines {
+		s.begin(l)
+	}
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock()
+	s.begin = nil
+	s.mu.Unlock()
+	s.running.Wait()
 }
 
 // maxUnsettled bounds the calls of a webhook that have ended while their results
@@ -98,7 +139,20 @@ type line struct {
 	slots     chan struct{} // one for each call that runs
 	unsettled chan struct{} // one for each call that has ended and is not settled
 	gate      *gate
-	gone      context.CancelFunc // ends the claiming for good
+	stop      context.CancelFunc // ends the claiming for good; nil before it began
+}
+
+func newLine(w Webhook, store Store, log *slog.Logger) *line {
+	concurrency := w.Endpoint.Concurrency
+	if w.Bundled {
+		concurrency = 1
+	}
+	return &line{
+		webhook: w, store: store, log: log, transport: newTransport(&w.Endpoint), tokens: newTokens(&w.Endpoint),
+		redactor: sync.OnceValue(func() *redactor { return newRedactor(w.Endpoint.secrets()) }), // most never fail
+		slots:    make(chan struct{}, concurrency), unsettled: make(chan struct{}, max(maxUnsettled, concurrency)),
+		gate: newGate(w.Endpoint, log.With("webhook", w.Name)),
+	}
 }
 
 // transport makes calls. An http.Client would do more than that: it reads the
@@ -113,8 +167,6 @@ func (l *line) run(claiming, calls context.Context) {
 	var running sync.WaitGroup
 	defer l.closeIdle()
 	defer running.Wait()
-	claiming, l.gone = context.WithCancel(claiming)
-	defer l.gone()
 	for troubled := false; ; {
 		n := l.takeSlots(claiming)
 		if n == 0 {
@@ -239,7 +291,7 @@ func (l *line) attempt(ctx context.Context, b bundle, probe bool) (s event.Settl
 		return s, false // stopped in mid-call: not an attempt
 	}
 	if a.gone() {
-		l.gone()
+		l.stop()
 	}
 	if a.failure == unfillable || a.failure == refused {
 		l.gate.abandon(probe) // of the webhook it tells nothing
@@ -436,7 +488,7 @@ func (l *line) reportOne(d event.Delivery, id string, s event.Settlement) {
 	}
 	if s.Attempt.Status == http.StatusGone {
 		l.log.Error("gone", append(fields, "hint",
-			"the receiver answered 410, gone for good: the webhook is stopped and its deliveries wait; a restart tries again; if it is to end, remove it from the config")...)
+			"the receiver answered 410, gone for good: the webhook is stopped and its deliveries wait; a restart tries again, or a reload that changes it; if it is to end, remove it from the config")...)
 		return
 	}
 	switch s.Result {

@@ -70,10 +70,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // running is a sender that runs.
 type running struct {
 	*fakeStore
-	t    *testing.T
-	log  *testlog.Log
-	stop func()
-	done chan struct{}
+	t      *testing.T
+	sender *Sender
+	log    *testlog.Log
+	stop   func()
+	done   chan struct{}
 }
 
 func endpoint(t *testing.T, url, more string) Endpoint {
@@ -89,10 +90,10 @@ func endpoint(t *testing.T, url, more string) Endpoint {
 func run(t *testing.T, url, config string) *running {
 	t.Helper()
 	r := &running{fakeStore: newFakeStore(), t: t, log: &testlog.Log{}, done: make(chan struct{})}
-	s := New([]Webhook{{Name: "hook", Endpoint: endpoint(t, url, config)}}, r.fakeStore, r.log.Logger())
+	r.sender = New([]Webhook{{Name: "hook", Endpoint: endpoint(t, url, config)}}, r.fakeStore, r.log.Logger())
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
-	go func() { defer close(r.done); s.Run(ctx) }()
+	go func() { defer close(r.done); r.sender.Run(ctx) }()
 	t.Cleanup(func() { cancel(); r.ended() })
 	return r
 }

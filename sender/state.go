@@ -7,6 +7,8 @@ var BreakerStates = []string{closed, opened, halfOpen}
 // that is open stays so until a delivery waits after its time.
 func (s *Sender) Breakers() map[string]string {
 	states := map[string]string{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range s.lines {
 		l.gate.mu.Lock()
 		states[l.webhook.Name] = l.gate.breaker.state

@@ -3,11 +3,11 @@ package sender
 import (
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
 	"cmstap/event"
+	"cmstap/internal/setting"
 )
 
 // Bounds of what is kept of a call's headers: how many, and the bytes of a value.
@@ -24,17 +24,7 @@ var shownHeaders = []string{
 
 // wire is what is kept of a request, without what may be secret.
 func (l *line) wire(d event.Delivery, r *http.Request) *event.Wire {
-	return &event.Wire{Method: r.Method, URL: showURL(r.URL), Headers: l.showRequest(d, r.Header), Bytes: r.ContentLength}
-}
-
-// showURL is the address as far as it can not be secret: without user, path and
-// query.
-func showURL(u *url.URL) string {
-	text := u.Scheme + "://" + u.Host + "/"
-	if len(u.Path) > 1 || u.RawQuery != "" {
-		text += hidden
-	}
-	return text
+	return &event.Wire{Method: r.Method, URL: setting.URL{URL: r.URL}.Shown(), Headers: l.showRequest(d, r.Header), Bytes: r.ContentLength}
 }
 
 func (l *line) showRequest(d event.Delivery, header http.Header) []event.Header {

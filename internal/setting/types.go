@@ -131,6 +131,18 @@ func (u *URL) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Shown returns the address without user, query and path, which may be secret.
+func (u URL) Shown() string {
+	if u.URL == nil {
+		return ""
+	}
+	text := u.Scheme + "://" + u.Host + "/"
+	if len(u.Path) > 1 || u.RawQuery != "" {
+		text += "<secret>"
+	}
+	return text
+}
+
 func isPort(text string) bool {
 	port, err := strconv.ParseUint(text, 10, 16)
 	return err == nil && port > 0
@@ -278,6 +290,29 @@ const (
 	TreeText
 	TreeScalar
 )
+
+// String returns the tree on one line, nearly as JSON has it.
+func (t Tree) String() string {
+	switch t.Kind {
+	case TreeMap:
+		fields := make([]string, len(t.Fields))
+		for i, f := range t.Fields {
+			fields[i] = strconv.Quote(f.Name) + ": " + f.Value.String()
+		}
+		return "{" + strings.Join(fields, ", ") + "}"
+	case TreeList:
+		items := make([]string, len(t.Items))
+		for i, item := range t.Items {
+			items[i] = item.String()
+		}
+		return "[" + strings.Join(items, ", ") + "]"
+	case TreeText:
+		return strconv.Quote(t.Text)
+	case TreeScalar:
+		return fmt.Sprint(t.Value)
+	}
+	return ""
+}
 
 // Field is one pair of a mapping.
 type Field struct {

@@ -111,6 +111,14 @@ func hasDots(u *url.URL) bool {
 // String is the address as the config has it. It may hold secrets.
 func (a Address) String() string { return a.source }
 
+// Shown returns the address without what may be secret.
+func (a Address) Shown() string {
+	if a.TemplatedHost() {
+		return a.URL.Scheme + "://<secret>"
+	}
+	return setting.URL{URL: a.URL}.Shown()
+}
+
 // TemplatedHost tells whether a template makes the host or a part of it, so
 // that nobody knows before a call who is called.
 func (a *Address) TemplatedHost() bool {

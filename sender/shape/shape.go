@@ -106,6 +106,7 @@ func addOwn(header http.Header, c Call) {
 	}
 	e := c.Delivery.Event
 	header.Set("X-Cmstap-Event", e.ID)
+	addTrace(header, c.Delivery, c.Attempt)
 	if !e.Confirmed {
 		header.Set("X-Cmstap-Confirmed", "false")
 	}

@@ -1,0 +1,68 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+
+	"cmstap/internal/setting"
+)
+
+// Control is what can be asked of cmstap itself. Its methods may be called from any
+// goroutine.
+type Control interface {
+	// Reload puts the config file in force as it is now. An error says why that was
+	// refused, and nothing was changed then.
+	Reload(ctx context.Context) (Reloaded, error)
+	// Settings are the settings in force, without what may be secret.
+	Settings() []setting.Shown
+	// Level is the log's level: debug, info, warn or error. SetLevel changes it until
+	// the next reload or start; false means that there is none of that name.
+	Level() string
+	SetLevel(name string) bool
+}
+
+// Reloaded is what a reload did.
+type Reloaded struct {
+	Webhooks int      `json:"webhooks"` // how many there are now
+	Changed  []string `json:"changed"`  // settings, by path, sorted
+}
+
+// level is the body of a question for the log's level, and of its answer.
+type level struct {
+	Level string `json:"level"`
+}
+
+// console answers what is asked of cmstap itself.
+type console struct{ Control }
+
+func (c console) reload(w http.ResponseWriter, r *http.Request) {
+	done, err := c.Reload(r.Context())
+	if err != nil {
+		fail(w, http.StatusUnprocessableEntity, err.Error())
+		return
+	}
+	if done.Changed == nil {
+		done.Changed = []string{}
+	}
+	send(w, http.StatusOK, "application/json", done)
+}
+
+func (c console) settings(w http.ResponseWriter, _ *http.Request) {
+	send(w, http.StatusOK, "application/json", map[string]any{"items": c.Settings()})
+}
+
+func (c console) level(w http.ResponseWriter, _ *http.Request) {
+	send(w, http.StatusOK, "application/json", level{c.Level()})
+}
+
+func (c console) setLevel(w http.ResponseWriter, r *http.Request) {
+	var wanted level
+	err := json.NewDecoder(io.LimitReader(r.Body, 1<<10)).Decode(&wanted)
+	if err != nil || !c.SetLevel(wanted.Level) {
+		fail(w, http.StatusBadRequest, `send {"level": "debug"}, or info, warn or error`)
+		return
+	}
+	c.level(w, r)
+}
