@@ -68,7 +68,10 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 	c.Proxy.MaxCopy = int(c.Outbox.MaxPayload) + 1<<20 // an answer may wrap the entity
 	a.proxy = proxy.New(c.Proxy, a.tap, log)
 	a.tap.fetch = a.proxy.Fetch
-	if a.admin, err = admin.New(c.Admin, admin.Parts{Ready: a.ready.Load, Store: a.outbox, Metrics: a.tap.metrics.handler()}); err != nil {
+	operations := &operations{a.outbox}
+	if a.admin, err = admin.New(c.Admin, admin.Parts{
+		Ready: a.ready.Load, Store: operations, Operator: operations, Metrics: a.tap.metrics.handler(),
+	}); err != nil {
 		return nil, errors.Join(err, a.outbox.Close())
 	}
 	if err = a.proxy.Listen(); err != nil {
