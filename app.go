@@ -65,7 +65,8 @@ func newApp(c *Config, log *appLog, load func() (*Config, error)) (*app, error) 
 	front.MaxCopy = int(c.Outbox.MaxPayload) + 1<<20 // an answer may wrap the entity
 	a.proxy = proxy.New(front, a.tap, a.log)
 	a.tap.fetch = a.proxy.Fetch
-	parts := admin.Parts{Ready: a.ready.Load, Store: a.outbox, Metrics: a.tap.metrics.handler()}
+	operations := &operations{a.outbox}
+	parts := admin.Parts{Ready: a.ready.Load, Store: operations, Operator: operations, Control: a, Metrics: a.tap.metrics.handler()}
 	if a.admin, err = admin.New(c.Admin, parts); err != nil {
 		return nil, errors.Join(err, a.outbox.Close())
 	}

@@ -43,7 +43,7 @@ type explanation struct {
 type explainedEvent struct {
 	event.Event
 	Payload  json.RawMessage   `json:"payload"`
-	Webhooks []rules.Explained `json:"webhooks"`
+	Webhooks []event.Explained `json:"webhooks"`
 }
 
 // explain says what would become of a request and its answer. It sends nothing.

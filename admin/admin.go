@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -64,22 +65,26 @@ func (c Config) isLoopback() bool {
 
 // Parts are what the window looks at.
 type Parts struct {
-	Ready   func() bool // whether requests can be proxied
-	Store   Store
-	Metrics http.Handler
+	Ready    func() bool // whether requests can be proxied
+	Store    Store
+	Operator Operator // nil: nothing can be done here, only looked at
+	Control  Control  // nil: cmstap itself can not be asked
+	Metrics  http.Handler
 }
 
 // Admin is the admin listener.
 type Admin struct {
 	listener net.Listener
 	server   *http.Server
+	end      context.CancelFunc // of all requests
 }
 
 // New takes the port. The error names the setting.
 func New(config Config, parts Parts) (*Admin, error) {
-	a := &Admin{server: &http.Server{
+	ctx, end := context.WithCancel(context.Background())
+	a := &Admin{end: end, server: &http.Server{
 		Handler: Handler(config, parts), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
 	}}
 	if config.Listen == "" {
 		return a, nil
@@ -106,6 +111,12 @@ func Handler(config Config, parts Parts) http.Handler {
 		"/api/events/{id}": a.event,
 	} {
 		mux.Handle(path, get(handle))
+	}
+	if parts.Operator != nil {
+		desk{parts.Operator, make(chan struct{}, maxTails)}.routes(mux)
+	}
+	if parts.Control != nil {
+		console{parts.Control}.routes(mux)
 	}
 	if parts.Metrics != nil {
 		mux.Handle("/metrics", get(parts.Metrics.ServeHTTP))
@@ -142,6 +153,7 @@ func (a *Admin) Serve() error {
 
 // Close stops the listener and ends its connections: nobody loses by that.
 func (a *Admin) Close() error {
+	a.end()
 	err := a.server.Close()
 	if a.listener != nil {
 		_ = a.listener.Close() // a server that does not serve yet does not know it

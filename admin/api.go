@@ -170,9 +170,13 @@ func send(w http.ResponseWriter, status int, contentType string, body any) {
 		fail(w, http.StatusInternalServerError, err.Error())
 		return
 	}
+	head(w, status, contentType)
+	_, _ = w.Write(text.Bytes())
+}
+
+func head(w http.ResponseWriter, status int, contentType string) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write(text.Bytes())
 }

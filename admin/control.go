@@ -37,6 +37,17 @@ type level struct {
 // console answers what is asked of cmstap itself.
 type console struct{ Control }
 
+// routes adds what the console answers.
+func (c console) routes(mux *http.ServeMux) {
+	for path, answers := range map[string]methods{
+		"/api/reload":    {http.MethodPost: c.reload},
+		"/api/settings":  {http.MethodGet: c.settings},
+		"/api/log-level": {http.MethodGet: c.level, http.MethodPut: c.setLevel},
+	} {
+		mux.Handle(path, answers)
+	}
+}
+
 func (c console) reload(w http.ResponseWriter, r *http.Request) {
 	done, err := c.Reload(r.Context())
 	if err != nil {

@@ -81,7 +81,10 @@ type Story struct {
 	Content      json.RawMessage `json:"payload,omitempty"`
 	PayloadBytes int             `json:"payload_bytes"`
 	Deliveries   []Progress      `json:"deliveries"`
-	Calls        []Call          `json:"calls"` // oldest first, 1,000 at most
+	// Before is the payload of the entity's last event before this one, under the
+	// same limit; absent if that is not known. BeforeUnseen says why then.
+	Before json.RawMessage `json:"before,omitempty"`
+	Calls  []Call          `json:"calls"` // oldest first, 1,000 at most
 }
 
 // Progress is how far a delivery is.
@@ -106,4 +109,12 @@ type Backlog struct {
 	Oldest time.Time `json:"oldest_waiting,omitzero"`
 	Dead   int       `json:"dead"`   // given up and still kept
 	Parked bool      `json:"parked"` // the config has no webhook of the name
+	Paused bool      `json:"paused"` // by an operator
+	// NextRetry is when the next delivery that failed is due; UTC. The breaker or
+	// a pause may hold it back longer.
+	NextRetry time.Time `json:"next_retry,omitzero"`
+	// Breaker is closed, open or half_open; empty if the webhook is parked.
+	Breaker string `json:"breaker,omitempty"`
+	// Recent are the results of the last 50 calls since the start, oldest first.
+	Recent []string `json:"recent,omitempty"`
 }

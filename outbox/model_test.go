@@ -31,6 +31,9 @@ type keeper interface {
 	Release(d event.Delivery)
 	DropWaiting(ctx context.Context, webhook string) (dropped int, err error)
 	Waiting() (deliveries, writes int, err error)
+	// Replace goes on with other webhooks; one that the store knows has the settings
+	// that it had.
+	Replace(ctx context.Context, queues map[string]Queue) error
 	Close() error
 }
 
@@ -103,6 +106,7 @@ type model struct {
 	disk   medium
 	keeper keeper
 	queues map[string]Queue // of the webhooks that the config has now
+	known  map[string]Queue // of all that the store knows
 
 	intents map[string]bool
 	events  map[string]event.Event
@@ -124,9 +128,9 @@ func checkModel(t *testing.T, newMedium func() medium) {
 	rapid.Check(t, func(r *rapid.T) {
 		m := &model{
 			T: r, disk: newMedium(),
-			intents: map[string]bool{}, events: map[string]event.Event{}, waiting: map[string][]*waiter{},
+			intents: map[string]bool{}, events: map[string]event.Event{}, waiting: map[string][]*waiter{}, known: map[string]Queue{},
 		}
-		m.choose()
+		m.queues = m.choose()
 		m.open()
 		defer func() { // after a failure too
 			if m.keeper != nil {
@@ -147,6 +151,7 @@ func checkModel(t *testing.T, newMedium func() medium) {
 			"time":    m.with(func() { m.disk.advance(time.Duration(m.int(0, 20_000)) * time.Microsecond) }),
 			"restart": m.with(m.restart),
 			"crash":   m.with(m.crash),
+			"others":  m.with(m.others),
 			"reload":  m.with(m.reload),
 			"forget":  m.with(m.forget),
 		})
@@ -257,7 +262,7 @@ func (m *model) committed(c event.Captured) {
 // supersede drops the deliveries of an entity that a later one makes needless,
 // but for those that are handed out and not being settled.
 func (m *model) supersede(hook, key, settled string) {
-	if m.queues[hook].Superseded != "skip" {
+	if m.known[hook].Superseded != "skip" {
 		return
 	}
 	var kept []*waiter
@@ -281,7 +286,7 @@ func (m *model) due(hook string) (due []*waiter, fresh int) {
 	seen := map[string]bool{}
 	for _, w := range m.waiting[hook] {
 		e := m.events[w.id]
-		if (!seen[e.Key()] || m.queues[hook].Order == "none") && !w.held && !w.due.After(m.disk.now()) {
+		if (!seen[e.Key()] || m.known[hook].Order == "none") && !w.held && !w.due.After(m.disk.now()) {
 			due = append(due, w)
 			if w.attempts == 0 {
 				fresh++
@@ -355,8 +360,10 @@ func (m *model) settle() {
 	at := m.int(0, len(m.held)-1)
 	d := m.held[at]
 	m.held = slices.Delete(m.held, at, at+1)
-	if m.oneIn(6) {
-		m.find(d).held = false
+	if m.find(d) == nil || m.oneIn(6) {
+		if w := m.find(d); w != nil { // else it was dropped meanwhile
+			w.held = false
+		}
 		m.keeper.Release(d)
 		return
 	}
@@ -364,9 +371,14 @@ func (m *model) settle() {
 	m.settleAs(d, rapid.SampledFrom(results).Draw(m.T, "result"), time.Duration(m.int(0, 20_000))*time.Microsecond)
 }
 
+// find returns nil for what does not wait any more.
 func (m *model) find(d event.Delivery) *waiter {
-	waiting := m.waiting[d.Webhook]
-	return waiting[slices.IndexFunc(waiting, func(w *waiter) bool { return w.id == d.Event.ID })]
+	for _, w := range m.waiting[d.Webhook] {
+		if w.id == d.Event.ID {
+			return w
+		}
+	}
+	return nil
 }
 
 func (m *model) settleAs(d event.Delivery, result event.Result, wait time.Duration) {
@@ -395,6 +407,13 @@ func (m *model) open() {
 	m.keeper, err = m.disk.open(m.queues)
 	m.must(err)
 	m.held = nil
+	for hook, queue := range m.known { // of a webhook that the config has not only the order is kept
+		m.known[hook] = Queue{}
+		if queue.Order == "none" {
+			m.known[hook] = Queue{Order: "none"}
+		}
+	}
+	maps.Copy(m.known, m.queues)
 	for _, waiting := range m.waiting {
 		for _, w := range waiting {
 			w.held = false
@@ -423,21 +442,33 @@ func (m *model) crash() {
 	m.restart()
 }
 
-// reload goes on with other webhooks. One that has no order gets no other while
-// the config does not have it.
-func (m *model) reload() {
-	m.choose()
+// others goes on with other webhooks, after a restart.
+func (m *model) others() {
+	m.queues = m.choose()
 	m.restart()
 }
 
-func (m *model) choose() {
+// reload goes on with other webhooks while the store is open.
+func (m *model) reload() {
+	next := m.choose()
+	for hook := range next {
+		if queue, known := m.known[hook]; known {
+			next[hook] = queue
+		}
+	}
+	m.must(m.keeper.Replace(m.Context(), next))
+	m.queues = next
+	maps.Copy(m.known, next)
+}
+
+func (m *model) choose() map[string]Queue {
 	queue := rapid.Custom(func(t *rapid.T) Queue {
 		return Queue{
 			Order:      rapid.SampledFrom([]string{"", "entity", "none"}).Draw(t, "order"),
 			Superseded: rapid.SampledFrom([]string{"", "deliver", "skip"}).Draw(t, "superseded"),
 		}
 	})
-	m.queues = rapid.MapOf(rapid.SampledFrom([]string{"a", "b", "c"}), queue).Draw(m.T, "webhooks")
+	return rapid.MapOf(rapid.SampledFrom([]string{"a", "b", "c"}), queue).Draw(m.T, "webhooks")
 }
 
 // forget drops what waits for a webhook that the config has no longer.

@@ -73,24 +73,14 @@ func (r *Rules) UsualStatus(intent *event.Intent) int {
 	return statusOK
 }
 
-// Explained is a Decision, and the part of the filter that made it.
-type Explained struct {
-	Webhook string               `json:"webhook"`
-	Answer  string               `json:"answer"` // yes, no or undecided
-	Called  bool                 `json:"called"`
-	Reason  string               `json:"reason,omitempty"`
-	Part    string               `json:"part,omitempty"`
-	Reads   []expression.Reading `json:"reads,omitempty"`
-}
-
 // Explain is Match with the reasons: for each webhook yes, no or undecided.
-func (r *Rules) Explain(e *event.Event, links event.Links) []Explained {
+func (r *Rules) Explain(e *event.Event, links event.Links) []event.Explained {
 	scope := r.filterScope(e)
-	explained := make([]Explained, len(r.webhooks))
+	explained := make([]event.Explained, len(r.webhooks))
 	for i := range r.webhooks {
 		w := &r.webhooks[i]
 		decision := w.decide(e, r.dialect, links, scope)
-		one := Explained{Webhook: w.Name, Called: decision.Wanted, Reason: decision.Reason, Answer: "no"}
+		one := event.Explained{Webhook: w.Name, Called: decision.Wanted, Reason: decision.Reason, Answer: "no"}
 		switch {
 		case decision.Undecided != "":
 			one.Answer = "undecided"
@@ -98,7 +88,11 @@ func (r *Rules) Explain(e *event.Event, links event.Links) []Explained {
 			one.Answer = "yes"
 		}
 		if w.Subscription.filter != nil && decision.filtered {
-			one.Part, one.Reads = w.Subscription.filter.Explain(scope)
+			var reads []expression.Reading
+			one.Part, reads = w.Subscription.filter.Explain(scope)
+			for _, reading := range reads {
+				one.Reads = append(one.Reads, event.Reading(reading))
+			}
 		}
 		explained[i] = one
 	}
