@@ -55,9 +55,10 @@ func newWindow(t testing.TB, config string) *window {
 		t.Fatal(err)
 	}
 	metrics := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "metrics") }
-	w := &window{t: t, calls: page.Items, Handler: admin.Handler(c, admin.Parts{
-		Ready: func() bool { return true }, Store: store, Operator: idle{}, Metrics: http.HandlerFunc(metrics),
-	})}
+	parts := admin.Parts{
+		Ready: func() bool { return true }, Store: store, Operator: idle{}, Control: &console{level: "info"}, Metrics: http.HandlerFunc(metrics),
+	}
+	w := &window{t: t, calls: page.Items, Handler: admin.Handler(c, parts)}
 	if w.spec, err = openapi3.NewLoader().LoadFromFile("../docs/openapi.yaml"); err != nil {
 		t.Fatal(err)
 	}
