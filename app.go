@@ -59,13 +59,14 @@ func newApp(c *Config, log *appLog, load func() (*Config, error)) (*app, error) 
 		a.adoptOrphans(context.Background())
 	default:
 	}
-	a.sender = sender.New(c.endpoints(), countedStore{a.outbox, a.tap.metrics}, a.log)
+	last := &recent{by: map[string][]string{}}
+	a.sender = sender.New(c.endpoints(), countedStore{a.outbox, a.tap.metrics, last}, a.log)
 	a.tap.metrics.registry.MustRegister(gauges{a.outbox, a.sender})
 	front := c.Proxy
 	front.MaxCopy = int(c.Outbox.MaxPayload) + 1<<20 // an answer may wrap the entity
 	a.proxy = proxy.New(front, a.tap, a.log)
 	a.tap.fetch = a.proxy.Fetch
-	operations := &operations{a.outbox}
+	operations := &operations{a.outbox, &a.config, a.tap, a.sender, last, a.log}
 	parts := admin.Parts{Ready: a.ready.Load, Store: operations, Operator: operations, Control: a, Metrics: a.tap.metrics.handler()}
 	if a.admin, err = admin.New(c.Admin, parts); err != nil {
 		return nil, errors.Join(err, a.outbox.Close())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -40,7 +41,7 @@ func (a *app) Reload(ctx context.Context) (admin.Reloaded, error) {
 		a.log.Error("reload", "error", err, "hint", "nothing was changed; the config stays in force as it was")
 		return done, err
 	}
-	a.sayWarnings(config)
+	config.sayWarnings(a.log)
 	a.log.Info("reloaded", "webhooks", done.Webhooks, "changed", len(done.Changed))
 	return done, nil
 }
@@ -89,9 +90,9 @@ func (a *app) replace(ctx context.Context, c *Config) (admin.Reloaded, error) {
 	return done, nil
 }
 
-func (a *app) sayWarnings(c *Config) {
+func (c *Config) sayWarnings(log *slog.Logger) {
 	for _, w := range c.warnings {
-		a.log.Warn("config", "file", w.File, "line", w.Line, "setting", w.Path, "hint", w.Text)
+		log.Warn("config", "file", w.File, "line", w.Line, "setting", w.Path, "hint", w.Text)
 	}
 }
 

@@ -172,7 +172,13 @@ func TestEveryRoute(t *testing.T) {
 			if item.GetOperation(method) == nil {
 				want = 405
 			}
-			if status, body := w.ask(method, target, nil); status != want {
+			body := func(r *http.Request) {
+				if path == "/api/log-level" && method == http.MethodPut {
+					r.Body, r.ContentLength = io.NopCloser(strings.NewReader(`{"level":"info"}`)), 16
+					r.Header.Set("Content-Type", "application/json")
+				}
+			}
+			if status, body := w.ask(method, target, body); status != want {
 				t.Errorf("%s %s: %d %s", method, path, status, body)
 			}
 		}
@@ -288,7 +294,6 @@ func TestHosts(t *testing.T) {
 }
 
 // TestOtherSites: what changes something is refused to pages of other sites.
-
 func TestOtherSites(t *testing.T) {
 	t.Parallel()
 	w := newWindow(t, "listen: 127.0.0.1:0")
@@ -348,12 +353,12 @@ func FuzzParameters(f *testing.F) {
 				targets = append(targets, path+"?"+parameter.Value.Name+"=")
 			}
 		}
-		if strings.Contains(path, "{id}") {
+		if strings.HasSuffix(path, "{id}") {
 			targets = append(targets, strings.TrimSuffix(path, "{id}"))
 		}
 	}
 	slices.Sort(targets)
-	if len(targets) != 44 {
+	if len(targets) != 43 {
 		f.Fatalf("%d parameters", len(targets))
 	}
 	f.Fuzz(func(t *testing.T, value, other string) {
