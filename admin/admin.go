@@ -68,7 +68,13 @@ type Parts struct {
 	Ready    func() bool // whether requests can be proxied
 	Store    Store
 	Operator Operator // nil: nothing can be done here, only looked at
-	Metrics  http.Handler
+	// Settings is the config as it was loaded, a YAML text without secrets; nil: it
+	// is not shown.
+	Settings func() string
+	// Reload reads the config again, and says what is wrong with it; nil: there is
+	// no button for that.
+	Reload  func(context.Context) error
+	Metrics http.Handler
 }
 
 // Admin is the admin listener.
@@ -120,7 +126,9 @@ func Handler(config Config, parts Parts) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "there is nothing at "+r.URL.Path)
 	})
-	return guard(config, mux)
+	g := newGuard(config)
+	(&pages{parts, g}).routes(mux)
+	return g.around(mux)
 }
 
 func (p Parts) readyz(w http.ResponseWriter, _ *http.Request) {
