@@ -63,12 +63,13 @@ func newApp(c *Config, log *slog.Logger) (*app, error) {
 		a.adoptOrphans(context.Background())
 	default:
 	}
-	a.sender = sender.New(endpoints, countedStore{a.outbox, a.tap.metrics}, log)
+	last := &recent{by: map[string][]string{}}
+	a.sender = sender.New(endpoints, countedStore{a.outbox, a.tap.metrics, last}, log)
 	a.tap.metrics.registry.MustRegister(gauges{a.outbox, a.sender})
 	c.Proxy.MaxCopy = int(c.Outbox.MaxPayload) + 1<<20 // an answer may wrap the entity
 	a.proxy = proxy.New(c.Proxy, a.tap, log)
 	a.tap.fetch = a.proxy.Fetch
-	operations := &operations{a.outbox}
+	operations := &operations{a.outbox, c, a.tap, a.sender, last, log}
 	if a.admin, err = admin.New(c.Admin, admin.Parts{
 		Ready: a.ready.Load, Store: operations, Operator: operations, Metrics: a.tap.metrics.handler(),
 	}); err != nil {

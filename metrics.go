@@ -109,6 +109,7 @@ func (m *metrics) committed(start time.Time) { m.commits.Observe(time.Since(star
 type countedStore struct {
 	*outbox.Outbox
 	metrics *metrics
+	recent  *recent
 }
 
 // SettleAll implements sender.Store.
@@ -117,6 +118,7 @@ func (s countedStore) SettleAll(ctx context.Context, deliveries []event.Delivery
 	if err == nil {
 		webhook := deliveries[0].Webhook
 		s.metrics.attempts.WithLabelValues(webhook, end.Result.String()).Add(float64(len(deliveries)))
+		s.recent.add(webhook, end.Result)
 		s.metrics.calls.WithLabelValues(webhook).Observe(end.Attempt.Duration.Seconds())
 	}
 	return err
@@ -134,12 +136,13 @@ var (
 	waiting       = prometheus.NewDesc("cmstap_deliveries_waiting", "Deliveries without a result, by webhook.", []string{"webhook"}, nil)
 	oldestWaiting = prometheus.NewDesc("cmstap_deliveries_oldest_waiting_seconds", "Age of the event that has waited longest, by webhook; 0 if nothing waits.", []string{"webhook"}, nil)
 	deadLetters   = prometheus.NewDesc("cmstap_deliveries_dead", "Deliveries that were given up and are still kept, by webhook.", []string{"webhook"}, nil)
+	pausedWebhook = prometheus.NewDesc("cmstap_webhook_paused", "1 if an operator paused the webhook.", []string{"webhook"}, nil)
 	breakerState  = prometheus.NewDesc("cmstap_breaker_state", "1 for the state that a webhook's breaker is in: closed, open or half_open.", []string{"webhook", "state"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (gauges) Describe(into chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{openWrites, outboxBytes, waiting, oldestWaiting, deadLetters, breakerState} {
+	for _, desc := range []*prometheus.Desc{openWrites, outboxBytes, waiting, oldestWaiting, deadLetters, pausedWebhook, breakerState} {
 		into <- desc
 	}
 }
@@ -160,6 +163,11 @@ func (g gauges) Collect(into chan<- prometheus.Metric) {
 		gauge(waiting, float64(b.Waiting), b.Webhook)
 		gauge(oldestWaiting, age, b.Webhook)
 		gauge(deadLetters, float64(b.Dead), b.Webhook)
+		paused := 0.0
+		if b.Paused {
+			paused = 1
+		}
+		gauge(pausedWebhook, paused, b.Webhook)
 	}
 	for webhook, is := range g.sender.Breakers() {
 		for _, state := range sender.BreakerStates {

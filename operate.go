@@ -1,66 +1,190 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
 
 	"cmstap/event"
 	"cmstap/outbox"
+	"cmstap/sender"
 )
 
 // operations is what an operator can do with a cmstap that runs, and what is to
-// be known of it.
+// be known of it. It implements admin.Operator and admin.Store.
 type operations struct {
 	*outbox.Outbox
+	config *Config
+	tap    *tap
+	sender *sender.Sender
+	recent *recent
+	log    *slog.Logger
 }
 
-var errNotBuilt = errors.New("not built yet")
+// Backlogs implements admin.Store: with what the sender knows.
+func (o *operations) Backlogs() ([]event.Backlog, error) {
+	list, err := o.Outbox.Backlogs()
+	breakers := o.sender.Breakers()
+	for i := range list {
+		if !list[i].Parked {
+			list[i].Breaker, list[i].Recent = breakers[list[i].Webhook], o.recent.of(list[i].Webhook)
+		}
+	}
+	return list, err
+}
 
 // Resend implements admin.Operator.
-func (o *operations) Resend(context.Context, string, string) (event.Resent, error) {
-	return event.Resent{}, errNotBuilt
-}
-
-// CountFailed implements admin.Operator.
-func (o *operations) CountFailed(context.Context, event.Query) (event.Tally, error) {
-	return event.Tally{}, errNotBuilt
+func (o *operations) Resend(ctx context.Context, id, webhook string) (event.Resent, error) {
+	err := o.Outbox.Resend(ctx, id, webhook)
+	if err == nil {
+		o.log.Info("resend", "webhook", webhook, "event", id)
+	}
+	return event.Resent{Event: id, Webhook: webhook}, err
 }
 
 // ResendFailed implements admin.Operator.
-func (o *operations) ResendFailed(context.Context, event.Query, int, func(event.Tally)) (event.Tally, error) {
-	return event.Tally{}, errNotBuilt
+func (o *operations) ResendFailed(ctx context.Context, query event.Query, rate int, report func(event.Tally)) (event.Tally, error) {
+	tally, err := o.Outbox.ResendFailed(ctx, query, rate, report)
+	o.said("resend", query, rate, tally, err)
+	return tally, err
 }
 
-// Pause implements admin.Operator.
-func (o *operations) Pause(context.Context, string) error { return errNotBuilt }
-
-// Resume implements admin.Operator.
-func (o *operations) Resume(context.Context, string) error { return errNotBuilt }
+// said writes the line of a work on many deliveries.
+func (o *operations) said(what string, query event.Query, rate int, tally event.Tally, err error) {
+	fields := []any{"webhook", cmp.Or(query.Webhook, "*"), "deliveries", tally.Deliveries, "rate", rate}
+	if err != nil {
+		o.log.Warn(what, append(fields, "error", err, "hint", "what was not reached is left as it was; ask for it again")...)
+		return
+	}
+	o.log.Info(what, fields...)
+}
 
 // Explain implements admin.Operator.
-func (o *operations) Explain(string, string) (event.Explanation, error) {
-	return event.Explanation{}, errNotBuilt
+func (o *operations) Explain(id, webhook string) (event.Explanation, error) {
+	e, found, err := o.Whole(id)
+	switch {
+	case err != nil:
+		return event.Explanation{}, err
+	case !found:
+		return event.Explanation{}, event.Refuse(event.NotFound, "there is no event of that id; it may be past its retention (outbox.retention)")
+	}
+	if err := o.knows(webhook); err != nil {
+		return event.Explanation{}, err
+	}
+	o.tap.rules.Restore(&e)
+	list := o.tap.rules.Explain(&e, o.Links())
+	if webhook != "" {
+		list = slices.DeleteFunc(list, func(w event.Explained) bool { return w.Webhook != webhook })
+	}
+	return event.Explanation{Event: e.ID, Topic: e.Topic(), BeforeUnseen: e.BeforeUnseen, Webhooks: list}, nil
+}
+
+// knows refuses a webhook that the config does not have; "" is all of them.
+func (o *operations) knows(webhook string) error {
+	if webhook == "" || o.tap.rules.Has(webhook) {
+		return nil
+	}
+	return event.Refuse(event.NotFound, "the config that runs has no webhook %q", webhook)
 }
 
 // CountReplay implements admin.Operator.
-func (o *operations) CountReplay(context.Context, event.Query, func(event.Tally)) (event.Tally, error) {
-	return event.Tally{}, errNotBuilt
+func (o *operations) CountReplay(ctx context.Context, query event.Query, report func(event.Tally)) (event.Tally, error) {
+	return o.each(ctx, query, report, func(captured []event.Captured) (made, waiting int, err error) {
+		for _, c := range captured {
+			made += len(c.Want)
+		}
+		return made, 0, nil
+	})
 }
 
 // Replay implements admin.Operator.
-func (o *operations) Replay(context.Context, event.Query, int, func(event.Tally)) (event.Tally, error) {
-	return event.Tally{}, errNotBuilt
+func (o *operations) Replay(ctx context.Context, query event.Query, rate int, report func(event.Tally)) (event.Tally, error) {
+	redelivery, err := o.Redeliver(rate)
+	if err != nil {
+		return event.Tally{}, err
+	}
+	tally, err := o.each(ctx, query, report, func(captured []event.Captured) (made, waiting int, err error) {
+		return redelivery.Add(ctx, captured)
+	})
+	o.said("replay", query, rate, tally, err)
+	return tally, err
 }
 
-// Compare implements admin.Operator.
-func (o *operations) Compare(context.Context, []byte, event.Query, func(event.Comparison)) (event.Comparison, error) {
-	return event.Comparison{}, errNotBuilt
+// each asks the config that runs who wants recorded events, and hands them over
+// with that, some at a time.
+func (o *operations) each(ctx context.Context, query event.Query, report func(event.Tally),
+	do func([]event.Captured) (made, waiting int, err error)) (tally event.Tally, err error) {
+	if err := o.knows(query.Webhook); err != nil {
+		return tally, err
+	}
+	links := o.Links()
+	err = o.Walk(ctx, query, func(events []event.Event) error {
+		captured := make([]event.Captured, len(events))
+		for i := range events {
+			captured[i] = event.Captured{Event: events[i], Want: o.wants(&events[i], links, query.Webhook)}
+			tally.Time = events[i].Time
+		}
+		made, waiting, err := do(captured)
+		tally.Events += len(events)
+		tally.Deliveries += made
+		tally.Waiting += waiting
+		report(tally)
+		return err
+	})
+	tally.Done = err == nil
+	return tally, err
+}
+
+// wants are the webhooks that want a recorded event, or whether one of them does.
+func (o *operations) wants(e *event.Event, links event.Links, webhook string) (list []event.Want) {
+	o.tap.rules.Restore(e)
+	for _, decision := range o.tap.rules.Match(e, links) {
+		if decision.Wanted && (webhook == "" || webhook == decision.Webhook) {
+			list = append(list, decision.Want)
+		}
+	}
+	return list
 }
 
 // Test implements admin.Operator.
-func (o *operations) Test(context.Context, string) (event.Call, error) {
-	return event.Call{}, errNotBuilt
+func (o *operations) Test(ctx context.Context, webhook string) (event.Call, error) {
+	e, found := o.tap.rules.Sample(webhook, time.Now().UTC())
+	if !found {
+		return event.Call{}, o.knows(webhook)
+	}
+	end, found, err := o.sender.Try(ctx, webhook, &e)
+	if err != nil || !found {
+		return event.Call{}, cmp.Or(err, o.knows(webhook))
+	}
+	a := end.Attempt
+	o.log.Info("test", "webhook", webhook, "result", end.Result, "status", a.Status, "error", a.Error)
+	return event.Call{
+		Webhook: webhook, Event: e.ID, Topic: e.Topic(), Entity: e.Entity.ID, Environment: e.Environment, Attempt: a.Number, Time: a.Time,
+		Duration: float64(a.Duration.Microseconds()) / 1000, Status: a.Status, Error: a.Error, Result: end.Result.String(), Wire: a.Wire,
+	}, nil
 }
 
-// Tail implements admin.Operator.
-func (o *operations) Tail(event.Query, string) (event.Tail, error) { return event.Tail{}, errNotBuilt }
+// recent keeps how the last calls of each webhook ended.
+type recent struct {
+	mu sync.Mutex
+	by map[string][]string
+}
+
+// maxRecent is how many calls are kept of each webhook.
+const maxRecent = 50
+
+func (r *recent) add(webhook string, result event.Result) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := append(r.by[webhook], result.String())
+	r.by[webhook] = list[max(len(list)-maxRecent, 0):]
+}
+
+func (r *recent) of(webhook string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.by[webhook])
+}

@@ -287,7 +287,6 @@ func TestHosts(t *testing.T) {
 }
 
 // TestOtherSites: what changes something is refused to pages of other sites.
-
 func TestOtherSites(t *testing.T) {
 	t.Parallel()
 	w := newWindow(t, "listen: 127.0.0.1:0")
@@ -347,12 +346,12 @@ func FuzzParameters(f *testing.F) {
 				targets = append(targets, path+"?"+parameter.Value.Name+"=")
 			}
 		}
-		if strings.Contains(path, "{id}") {
+		if strings.HasSuffix(path, "{id}") {
 			targets = append(targets, strings.TrimSuffix(path, "{id}"))
 		}
 	}
 	slices.Sort(targets)
-	if len(targets) != 44 {
+	if len(targets) != 43 {
 		f.Fatalf("%d parameters", len(targets))
 	}
 	f.Fuzz(func(t *testing.T, value, other string) {

@@ -21,6 +21,8 @@ type Delivery struct {
 	Event    *Event
 	Attempts int       // made so far
 	Due      time.Time // when the next attempt may start; UTC
+	// Redelivery says why the event goes to the webhook once more.
+	Redelivery Redelivery
 }
 
 // Attempt is one call of a webhook, as the log and the activity log show it.

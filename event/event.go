@@ -61,7 +61,7 @@ type Event struct {
 	Partial string `json:"partial,omitempty"`
 	// Gaps are the dotted paths that Payload lacks because they would tell what
 	// the entity was before, and that is not known.
-	Gaps []string `json:"-"`
+	Gaps []string `json:"gaps,omitempty"`
 	// Shows says what the event tells of the entity as it is now.
 	Shows Shows `json:"shows,omitempty"`
 	// Before is the payload of the entity's last event that showed it: what it
@@ -69,6 +69,10 @@ type Event struct {
 	// is not known; BeforeUnseen says why then. The outbox does not store it.
 	Before       json.RawMessage `json:"-"`
 	BeforeUnseen string          `json:"before_unseen,omitempty"`
+	// BeforeEvent is the id of the event whose payload Before is, NoEvent if it is
+	// known that there was no entity, and empty if neither is known. It is kept
+	// whether anybody asks for Before or not.
+	BeforeEvent string `json:"before_event,omitempty"`
 	// Changes are the dotted paths of what differs between Before and the
 	// entity as it is now, sorted; ChangesUnseen says why they are not known.
 	// They are made only if somebody asks for them.
@@ -84,6 +88,9 @@ type Event struct {
 	Request Request `json:"request"`
 	Cause   string  `json:"cause,omitempty"` // bulk, release, schedule
 }
+
+// NoEvent is the BeforeEvent of an entity that was not there before.
+const NoEvent = "none"
 
 // Shows says what an event tells of its entity as it is now.
 type Shows uint8

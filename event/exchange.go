@@ -177,6 +177,9 @@ type State struct {
 	Last
 	ContentType string
 	Gone        bool
+	// Shown is the id of the event that showed the entity; "" if what it is now is
+	// not known.
+	Shown string
 	// Payload is that of the last event that showed the entity; nil if what it
 	// is now is not known.
 	Payload json.RawMessage

@@ -52,7 +52,7 @@ func (b *batch) uncountDead(keys [][]byte) {
 func (o *Outbox) Backlogs() (list []event.Backlog, err error) {
 	err = o.view(func(txn *badger.Txn) error {
 		for name, q := range o.hooks {
-			one := event.Backlog{Webhook: name, Waiting: int(q.waiting.Load()), Dead: int(q.dead.Load()), Parked: !q.given}
+			one := event.Backlog{Webhook: name, Waiting: int(q.waiting.Load()), Dead: int(q.dead.Load()), Parked: !q.given, Paused: q.isPaused()}
 			if one.Parked && one.Waiting == 0 && one.Dead == 0 {
 				continue
 			}
@@ -63,6 +63,14 @@ func (o *Outbox) Backlogs() (list []event.Backlog, err error) {
 			if found {
 				one.Oldest = oldest.Time
 			}
+			if one.Parked {
+				list = append(list, one)
+				continue
+			}
+			keysOf(txn, duePrefix(tagRetry, q.id), false, func(item *badger.Item) bool {
+				one.NextRetry, _ = parseTimed(item.Key())
+				return false
+			})
 			list = append(list, one)
 		}
 		return nil

@@ -43,6 +43,8 @@ type deliveryState struct {
 	Undecided string `json:"undecided,omitempty"`
 	// Last is the attempt that failed last.
 	Last event.Attempt `json:"last,omitzero"`
+	// Redelivery says why it is made again.
+	Redelivery event.Redelivery `json:"re,omitempty"`
 }
 
 // lane is the tag of the delivery's key while it is the first of its entity.
@@ -384,6 +386,7 @@ func (b *batch) place(r record) {
 			b.enqueue(q, r.Hash, seq, deliveryState{Due: b.now.UnixMilli(), Undecided: want.Undecided})
 		}
 	}
+	b.after = append(b.after, func() { b.o.watchers.stored(b.o, &stored) })
 	b.set(eventKey(seq), encode(stored))
 	b.set(idKey(r.Event.ID), be.AppendUint64(nil, seq))
 	for _, want := range r.Want {

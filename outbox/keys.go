@@ -18,7 +18,8 @@ import (
 
 // The layout: a tag byte, then big-endian numbers and strings.
 //
-//	m name                            meta: format; seq; commits; webhook/NAME -> number; parked/NAME -> time8
+//	m name                            meta: format; seq; commits; webhook/NAME -> number; order/NAME -> none;
+//	                                  parked/NAME, paused/NAME, paced/NAME -> time8
 //	i intent                          event.Intent
 //	e seq8                            eventRecord: the event without its payload
 //	x eventID32                       seq8: where the event of that id is
@@ -62,6 +63,8 @@ const (
 var be = binary.BigEndian
 
 func metaKey(name string) []byte        { return append([]byte{tagMeta}, name...) }
+func pausedKey(name string) []byte      { return metaKey("paused/" + name) }
+func pacedKey(name string) []byte       { return metaKey("paced/" + name) }
 func intentKey(id string) []byte        { return append([]byte{tagIntent}, id...) }
 func eventKey(seq uint64) []byte        { return be.AppendUint64([]byte{tagEvent}, seq) }
 func uploadKey(name string) []byte      { return append([]byte{tagUpload}, name...) }

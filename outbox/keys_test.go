@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"testing"
 	"time"
 )
@@ -26,6 +27,14 @@ func FuzzKeys(f *testing.F) {
 		w, e, s, m, n := cmp.Compare(w1, w2), cmp.Compare(e1, e2), cmp.Compare(s1, s2), cmp.Compare(m1, m2), cmp.Compare(n1, n2)
 		id := cmp.Compare(id1, id2)
 		order("m", metaKey(id1), metaKey(id2), id)
+		order("m paused", pausedKey(id1), pausedKey(id2), id)
+		order("m paced", pacedKey(id1), pacedKey(id2), id)
+		if name, found := strings.CutPrefix(string(pausedKey(id1)[1:]), "paused/"); !found || name != id1 || bytes.Equal(pausedKey(id1), pacedKey(id2)) {
+			t.Errorf("m paused: %q", name)
+		}
+		if at := parseTime(be.AppendUint64(nil, milli(t1))); !at.Equal(t1) || !parseTime([]byte(id1)).IsZero() && len(id1) != 8 {
+			t.Errorf("time8: %v", at)
+		}
 		order("i", intentKey(id1), intentKey(id2), id)
 		order("u", uploadKey(id1), uploadKey(id2), id)
 		order("f", finishKey(id1), finishKey(id2), id)

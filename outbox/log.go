@@ -180,10 +180,7 @@ func readCall(txn *badger.Txn, webhook string, key, text []byte) (event.Call, er
 			r.Topic, r.Entity, r.Environment = stored.Topic(), stored.Entity.ID, stored.Environment
 		}
 	}
-	return event.Call{
-		ID: hex.EncodeToString(key[1:]), Webhook: webhook, Event: r.Event, Topic: r.Topic, Entity: r.Entity, Environment: r.Environment,
-		Attempt: r.Number, Time: r.Time, Duration: float64(r.Duration.Microseconds()) / 1000, Status: r.Status, Error: r.Error, Result: r.Result,
-	}, nil
+	return callOf(webhook, key, r), nil
 }
 
 // matches tells whether a query selects a call. The webhook was looked at before.

@@ -305,7 +305,8 @@ func TestBacklogs(t *testing.T) {
 			t.Errorf("%v %s", err, diff)
 		}
 	}
-	want := []event.Backlog{{Webhook: "a", Waiting: 4, Dead: 1, Oldest: start.Add(time.Second)}, {Webhook: "b", Waiting: 6, Oldest: start}, {Webhook: "quiet"}}
+	next := s.clock.now().Add(time.Hour).Truncate(time.Millisecond)
+	want := []event.Backlog{{Webhook: "a", Waiting: 4, Dead: 1, Oldest: start.Add(time.Second), NextRetry: next}, {Webhook: "b", Waiting: 6, Oldest: start}, {Webhook: "quiet"}}
 	check(want...)
 	s.reopen()
 	check(want...)
@@ -315,7 +316,7 @@ func TestBacklogs(t *testing.T) {
 	check(want...)
 	s.hooks = []string{"b", "quiet"}
 	s.reopen()
-	want[0].Parked = true
+	want[0].Parked, want[0].NextRetry = true, time.Time{}
 	check(want...)
 }
 

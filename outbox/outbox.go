@@ -25,6 +25,11 @@
 //     be opened for want of space is opened later; see Ready.
 //   - After an error of the disk nothing is stored until the next Open: what came
 //     after a failed sync could be lost with it. Reads go on.
+//   - A webhook that Pause was told of gets nothing until Resume, over restarts
+//     too. What is handed out already goes on.
+//   - Resend and Redeliver make a delivery due once more under the event's id, with
+//     attempts that begin anew. It goes behind what waits of its entity, and what
+//     comes later does not wait for its time.
 //   - Bodies of requests, credentials and query strings never get here.
 package outbox
 
@@ -144,6 +149,8 @@ type Outbox struct {
 	large   chan struct{} // held by the one large commit that may run
 	links   atomic.Pointer[event.Links]
 	states  states
+	// watchers are told of what is stored.
+	watchers watchers
 	// mostRead bounds what a page of a query reads, in records.
 	mostRead int
 
@@ -369,6 +376,10 @@ func (o *Outbox) load(webhooks []string) error {
 	if err := o.reorder(webhooks); err != nil {
 		return err
 	}
+	if err := o.loadPauses(); err != nil {
+		return err
+	}
+	o.watchers.begin(o.seq)
 	if err := o.boundWaits(); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ type queue struct {
 	parked time.Time // since when the config does not have it, if anything waits
 	newest int64     // when what came last was due; the committer's own
 	given  bool      // the config has it
+	paced  time.Time // the next redelivery goes then at the earliest; the committer's own
 
 	waiting atomic.Int64 // deliveries
 	dead    atomic.Int64 // dead letters
@@ -32,6 +33,7 @@ type queue struct {
 	mu      sync.Mutex
 	claimed map[uint64]claim // what is handed out, by seq
 	from    map[byte][]byte  // no key of a lane lies before this one
+	paused  bool             // nothing is handed out
 	odd     bool             // whose turn it is if an odd number is handed out
 	wake    chan struct{}    // closed when something may have become due
 }
@@ -91,7 +93,7 @@ func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 		q.newest = state.Due
 	}
 	b.set(orderKey(q.id, entity, seq), encode(state))
-	if b.addCount(q, entity, 1) == 1 || q.unordered() {
+	if b.addCount(q, entity, 1) == 1 || q.unordered() || state.Redelivery == "" && b.overtakes(q, entity) {
 		b.ready(q, entity, seq, state)
 	}
 }
@@ -254,6 +256,9 @@ func (o *Outbox) handOut(q *queue, limit int) (h handout, err error) {
 	q.mu.Lock()
 	unlock := sync.OnceFunc(q.mu.Unlock)
 	defer unlock()
+	if q.paused {
+		return handout{wait: time.Hour, wake: q.wake}, nil
+	}
 	err = o.view(func(txn *badger.Txn) (err error) {
 		if q.Batch != nil {
 			h.claims, h.wait, err = q.dueBundle(txn, o.now())
@@ -376,6 +381,8 @@ func loadDelivery(txn *badger.Txn, q *queue, c claim) (d event.Delivery, err err
 		Event:    &stored.Event,
 		Attempts: state.Attempts,
 		Due:      time.UnixMilli(state.Due).UTC(),
+
+		Redelivery: state.Redelivery,
 	}, nil
 }
 

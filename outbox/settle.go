@@ -34,6 +34,8 @@ type deadRecord struct {
 	Event  string        `json:"event"`
 	Reason string        `json:"reason"`
 	Last   event.Attempt `json:"last,omitzero"` // with its answer; none if no attempt was made
+	// Undecided is why the filter could not be decided.
+	Undecided string `json:"undecided,omitempty"`
 }
 
 // Settle makes the end of an attempt durable: the delivery is done, due again
@@ -106,7 +108,7 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement, 
 		b.supersede(q, c.entity, c.seq)
 		return
 	case event.GiveUp:
-		b.setDead(q, c.seq, deadRecord{Event: d.Event.ID, Reason: s.Reason, Last: s.Attempt})
+		b.setDead(q, c.seq, deadRecord{Event: d.Event.ID, Reason: s.Reason, Last: s.Attempt, Undecided: state.Undecided})
 	case event.Delivered:
 	}
 	b.end(q, c, true)
@@ -125,6 +127,7 @@ func (b *batch) logCall(key []byte, e *event.Event, s event.Settlement, first ui
 		wire = wireRecord{Of: first}
 	}
 	b.set(wireKey(key), encode(wire))
+	b.after = append(b.after, func() { b.o.watchers.called(b.o, key, record) })
 }
 
 func (b *batch) setDead(q *queue, seq uint64, dead deadRecord) {
@@ -135,7 +138,7 @@ func (b *batch) setDead(q *queue, seq uint64, dead deadRecord) {
 // bury makes a waiting delivery a dead letter without an attempt.
 func (b *batch) bury(q *queue, c claim, dead deadRecord) {
 	if state, found := b.remove(q, c); found {
-		dead.Last = state.Last
+		dead.Last, dead.Undecided = state.Last, state.Undecided
 		b.setDead(q, c.seq, dead)
 	}
 	b.after = append(b.after, func() { q.release(c) })
@@ -170,14 +173,19 @@ func (b *batch) end(q *queue, c claim, first bool) {
 	}
 }
 
-// promote gives the delivery behind a claimed one its turn.
+// promote gives the delivery behind a claimed one its turn: the next in commit
+// order, and after the last one the first, which was sent again.
 func (b *batch) promote(q *queue, c claim) {
 	prefix := orderKey(q.id, c.entity, 0)[:13]
 	var next []byte
-	keysFrom(b.txn, prefix, orderKey(q.id, c.entity, c.seq+1), func(item *badger.Item) bool {
-		next = item.KeyCopy(nil)
-		return false
-	})
+	for _, start := range [][]byte{orderKey(q.id, c.entity, c.seq+1), prefix} {
+		if next == nil {
+			keysFrom(b.txn, prefix, start, func(item *badger.Item) bool {
+				next = item.KeyCopy(nil)
+				return false
+			})
+		}
+	}
 	if next == nil {
 		return
 	}

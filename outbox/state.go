@@ -54,7 +54,7 @@ func (o *Outbox) Recall(ctx context.Context, keys []string, content bool) (map[s
 		if k.state == (state{}) {
 			return
 		}
-		one := event.State{Last: k.Last, ContentType: k.ContentType, Gone: k.Gone}
+		one := event.State{Last: k.Last, ContentType: k.ContentType, Gone: k.Gone, Shown: k.Shown}
 		if size, err := s2.DecodedLen(k.payload); content && err == nil && k.Shown != "" && bytes+size <= maxRecall {
 			bytes += size
 			one.Payload, _ = s2.Decode(nil, k.payload)

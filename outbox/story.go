@@ -92,6 +92,9 @@ func (o *Outbox) Story(id string) (story event.Story, found bool, err error) {
 		if err := showPayload(txn, &stored, &story); err != nil {
 			return err
 		}
+		if err := showBefore(txn, &story); err != nil {
+			return err
+		}
 		if story.Calls, err = o.callsOf(txn, stored.Seq); err != nil {
 			return err
 		}
@@ -130,6 +133,22 @@ func showPayload(txn *badger.Txn, stored *eventRecord, story *event.Story) error
 	}
 	if errors.Is(err, errDamaged) {
 		return nil
+	}
+	return err
+}
+
+// showBefore reads what the entity was, if that is not too large to be shown.
+func showBefore(txn *badger.Txn, story *event.Story) error {
+	e := &story.Event
+	if e.BeforeEvent != "" && e.BeforeEvent != event.NoEvent {
+		begin, found, err := get(txn, pieceKey(e.BeforeEvent, 0))
+		if size, large := s2.DecodedLen(begin); err != nil || !found || large != nil || size > maxShown {
+			return err
+		}
+	}
+	text, err := before(txn, e)
+	if json.Valid(text) {
+		story.Before = text
 	}
 	return err
 }

@@ -222,7 +222,7 @@ func (d *derivation) addOne(v *expression.Scope, item any, typ string) {
 	v = v.With(map[string]any{"before": beforeOf(&e), "related": d.relatedState(related)})
 	actions := r.happened(v)
 	if slices.Contains(actions, "create") {
-		e.Before, e.BeforeUnseen = none, ""
+		e.Before, e.BeforeUnseen, e.BeforeEvent = none, "", event.NoEvent
 		v = v.With(map[string]any{"before": nil})
 	}
 	for _, action := range actions {

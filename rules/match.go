@@ -68,7 +68,11 @@ type Decision struct {
 	Reason string
 
 	filtered bool // the filter was asked
+	doubtful bool
 }
+
+// Doubtful tells whether it could not be decided; on_unknown says what follows.
+func (d Decision) Doubtful() bool { return d.doubtful }
 
 // Match asks every webhook whether it wants the event. Links are what is known of
 // aliases.
@@ -144,9 +148,14 @@ func (w *Webhook) decide(e *event.Event, d *Dialect, links event.Links, scope *e
 		}
 	}
 	if doubt != "" && s.OnUnknown == "skip" {
-		return no("what it asks for is unknown: " + doubt)
+		skipped := no("what it asks for is unknown: " + doubt)
+		skipped.doubtful = true
+		return skipped
 	}
-	return Decision{Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt, filtered: filtered && (doubt == "" || doubt != where)}
+	return Decision{
+		Want: event.Want{Webhook: w.Name, Undecided: doubt}, Wanted: true, Reason: doubt, doubtful: doubt != "",
+		filtered: filtered && (doubt == "" || doubt != where),
+	}
 }
 
 // readsGap tells whether a filter reads what the payload lacks.

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/url"
@@ -104,12 +105,14 @@ func (d *derivation) recall(e *event.Event, v *expression.Scope) {
 		e.BeforeUnseen = "it was deleted while this write was under way"
 		return // nobody knows which of them was first
 	case state.Gone:
-		e.Before, e.BeforeUnseen = none, ""
+		e.Before, e.BeforeUnseen, e.BeforeEvent = none, "", event.NoEvent
 		return // its id may be another entity's now
 	case state.Payload != nil:
-		e.Before, e.BeforeUnseen = state.Payload, ""
+		e.Before, e.BeforeUnseen, e.BeforeEvent = state.Payload, "", state.Shown
 	case d.x.Before != nil && state.Seq == since.Seq && d.isOfIntent(e, v):
 		d.lookedUp(e, v)
+	case state.Shown != "": // nobody asks for it now
+		e.BeforeEvent = state.Shown
 	}
 	if e.Entity.ContentType == "" {
 		e.Entity.ContentType = state.ContentType
@@ -156,7 +159,7 @@ func (d *derivation) lookedUp(e *event.Event, v *expression.Scope) {
 	case needs == nil || response.JSON == nil && len(found.Entity.Bytes) > 0:
 		return
 	case found.Status == statusNotFound:
-		e.Before, e.BeforeUnseen = none, ""
+		e.Before, e.BeforeUnseen, e.BeforeEvent = none, "", event.NoEvent
 		return
 	case found.Status != statusOK || response.JSON == nil:
 		return
@@ -191,16 +194,20 @@ func beforeOf(e *event.Event) any {
 	}
 }
 
+// Restore fills in what filters ask of a stored event, where nobody asked for it
+// when the event was made. Before is what it is known to have been.
+func (r *Rules) Restore(e *event.Event) {
+	if r.roots["changes"] && e.Changes == nil {
+		compare(e)
+	}
+}
+
 // changesOf is the list of changes as expressions see it.
 func changesOf(e *event.Event) expression.Document {
-	if e.ChangesUnseen != "" || e.Before == nil {
-		return expression.Document{Why: e.ChangesUnseen}
+	if e.Changes == nil {
+		return expression.Document{Why: cmp.Or(e.ChangesUnseen, e.BeforeUnseen, unseenBefore)}
 	}
-	changes := e.Changes
-	if changes == nil {
-		changes = []string{}
-	}
-	return document(changes, "")
+	return document(e.Changes, "")
 }
 
 // maxChanges bounds the paths of changes.

@@ -87,6 +87,16 @@ type bundle []event.Delivery
 // attempts is how many were made so far.
 func (b bundle) attempts() int { return b[0].Attempts }
 
+// redelivery says why all of it goes once more; "" if that is not so of each.
+func (b bundle) redelivery() event.Redelivery {
+	for _, d := range b {
+		if d.Redelivery != b[0].Redelivery {
+			return ""
+		}
+	}
+	return b[0].Redelivery
+}
+
 // line is one webhook's senders.
 type line struct {
 	webhook   Webhook
@@ -316,7 +326,7 @@ func (l *line) request(ctx context.Context, b bundle, attempt event.Attempt, fil
 		}
 	}
 	shaped := shape.Build(shape.Call{
-		Delivery: b[0], Bundle: l.bundleID(b), Events: len(b), Attempt: attempt.Number, Time: attempt.Time, Headers: headers,
+		Delivery: b[0], Bundle: l.bundleID(b), Events: len(b), Redelivery: b.redelivery(), Attempt: attempt.Number, Time: attempt.Time, Headers: headers,
 		Username: e.Auth.Basic.Username, Password: e.Auth.Basic.Password.Reveal(),
 		Bearer: token, Target: filled.URL.RequestURI(), Signing: e.Signing.shape(),
 		Content: &filled.Content,
@@ -430,6 +440,9 @@ func (l *line) reportOne(d event.Delivery, id string, s event.Settlement) {
 	}
 	if id != "" {
 		fields = append(fields, "batch", id)
+	}
+	if d.Redelivery != "" {
+		fields = append(fields, "redelivery", d.Redelivery)
 	}
 	if s.Attempt.Error != "" {
 		fields = append(fields, "error", s.Attempt.Error)

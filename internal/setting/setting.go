@@ -103,17 +103,32 @@ func (c Check) Warnings() Problems {
 // not be read. The error is nil or Problems: everything that is wrong, in the
 // order of the file.
 func Decode(file string, text []byte, into any, validate func(Check)) error {
-	doc := &document{file: file, lines: map[string]int{}, reading: map[*yaml.Node]bool{}}
-	doc.decode(text, into)
-	unread := slices.ContainsFunc(doc.problems, func(p Problem) bool { return p.Path == "" })
+	return newDocument(file).read(text, into, validate)
+}
+
+// DecodeUnresolved is Decode for a text of somebody else: secrets stay empty, so
+// that no file and no variable is read that the text names.
+func DecodeUnresolved(file string, text []byte, into any, validate func(Check)) error {
+	doc := newDocument(file)
+	doc.unresolved = true
+	return doc.read(text, into, validate)
+}
+
+func newDocument(file string) *document {
+	return &document{file: file, lines: map[string]int{}, reading: map[*yaml.Node]bool{}}
+}
+
+func (d *document) read(text []byte, into any, validate func(Check)) error {
+	d.decode(text, into)
+	unread := slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Path == "" })
 	if validate != nil && !unread {
-		validate(Check{doc: doc})
+		validate(Check{doc: d})
 	}
-	if len(doc.problems) == 0 {
+	if len(d.problems) == 0 {
 		return nil
 	}
-	doc.problems.sort()
-	return doc.problems
+	d.problems.sort()
+	return d.problems
 }
 
 // document is a file while it is read.
@@ -124,6 +139,8 @@ type document struct {
 	warnings Problems
 	reading  map[*yaml.Node]bool // false: was read before
 	repeats  int                 // of nodes, through aliases
+
+	unresolved bool // secrets are not read
 }
 
 func (d *document) add(line int, path, format string, args ...any) {

@@ -218,6 +218,9 @@ func (d *document) secret(node *yaml.Node, into *Secret, path string) {
 		d.add(node.Line, path, "%s wants %s, as a single value", from, form.wants)
 		return
 	}
+	if d.unresolved {
+		return
+	}
 	var err error
 	if into.value, err = form.read(name); err != nil {
 		d.add(node.Line, path, "%v", err)

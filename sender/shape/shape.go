@@ -18,16 +18,18 @@ type Call struct {
 	Delivery event.Delivery
 	// Bundle is the id of the bundle whose first delivery that is, of so many
 	// Events; "" if it goes alone.
-	Bundle   string
-	Events   int
-	Attempt  int       // from 1
-	Time     time.Time // when the attempt starts; UTC
-	Headers  map[string]string
-	Username string // basic auth, if not empty
-	Password string
-	Bearer   string // a bearer token, if not empty
-	Target   string // path and query as they are sent; some signatures cover it
-	Signing  Signing
+	Bundle string
+	Events int
+	// Redelivery says why the call is made once more, if all of its events are.
+	Redelivery event.Redelivery
+	Attempt    int       // from 1
+	Time       time.Time // when the attempt starts; UTC
+	Headers    map[string]string
+	Username   string // basic auth, if not empty
+	Password   string
+	Bearer     string // a bearer token, if not empty
+	Target     string // path and query as they are sent; some signatures cover it
+	Signing    Signing
 	// Content is what the webhook's templates made; nil for the form of the CMS's
 	// own webhooks.
 	Content *Content
@@ -99,6 +101,9 @@ func nativeValue(h event.Header, c Call) string {
 // addOwn adds cmstap's own headers: the event's id, and what the receiver
 // should know of doubts.
 func addOwn(header http.Header, c Call) {
+	if c.Redelivery != "" {
+		header.Set("X-Cmstap-Redelivery", string(c.Redelivery))
+	}
 	if c.Bundle != "" { // what is to be known of its events is with each of them
 		header.Set("X-Cmstap-Batch", c.Bundle)
 		header.Set("X-Cmstap-Batch-Events", strconv.Itoa(c.Events))
