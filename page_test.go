@@ -226,7 +226,7 @@ func testFilter(t *testing.T, b *tab, _ *site) {
 		t.Error(b.path())
 	}
 	rows := eval[[]string](b, `[...document.querySelectorAll("tbody tr")].map(r => r.children[1].innerText + " " + r.children[7].firstChild.innerText)`)
-	if len(rows) != 2 || all <= 2 || rows[0] != "ill hello" || rows[1] != "ill hello" {
+	if len(rows) < 2 || len(rows) >= all || slices.ContainsFunc(rows, func(row string) bool { return row != "ill hello" }) {
 		t.Errorf("%q of %d", rows, all)
 	}
 	fields := eval[[]string](b, `[...new FormData(document.querySelector("main form"))].filter(f => f[1]).map(f => f.join("="))`)
