@@ -113,6 +113,7 @@ func (p *pages) act(handle func(*http.Request) (next string, err error)) http.Ha
 // post takes in a form.
 func (p *pages) post(handle http.HandlerFunc) http.Handler {
 	return methods{http.MethodPost: func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // much may be sent again
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if err := r.ParseForm(); err != nil {
 			p.sorry(w, event.Refuse(event.Invalid, "The form can not be read."))
