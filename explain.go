@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -18,8 +20,9 @@ import (
 
 type explainCommand struct {
 	runCommand `embed:""`
-	Method     string   `arg:"" help:"The method of the request."`
-	Path       string   `arg:"" help:"Its path, with the query if there is one."`
+	Method     string   `arg:"" name:"method|event-id" help:"The method of a request; or the id of a recorded event, about which the cmstap that runs is asked."`
+	Path       string   `arg:"" optional:"" help:"The path of the request, with the query if there is one."`
+	Webhook    string   `placeholder:"NAME" help:"Only this webhook."`
 	Header     []string `short:"H" sep:"none" placeholder:"'NAME: VALUE'" help:"A header of the request."`
 	Request    string   `placeholder:"FILE" help:"The body of the request."`
 	Status     int      `default:"-1" help:"The status of the answer; 0 if there was none. Without it, a success."`
@@ -45,6 +48,35 @@ type explainedEvent struct {
 	Payload  json.RawMessage   `json:"payload"`
 	Webhooks []event.Explained `json:"webhooks"`
 }
+
+// run explains a recorded event if there is no path, else a request.
+func (c *explainCommand) run(ctx context.Context, stdout io.Writer) error {
+	if c.Path != "" {
+		return c.explain(stdout)
+	}
+	if len(c.Method) != eventDigits {
+		return fmt.Errorf("name a method and a path, or the id of an event (%d digits), not %q", eventDigits, c.Method)
+	}
+	w := window{Config: c.Config}
+	var e event.Explanation
+	if err := w.read(ctx, "/api/events/"+url.PathEscape(c.Method)+"/explain", parameters(map[string]string{"webhook": c.Webhook}), &e); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(stdout, e)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "event %s\n", e.Topic)
+	if e.BeforeUnseen != "" {
+		fmt.Fprintf(&b, "  before: %s\n", e.BeforeUnseen)
+	}
+	printExplained(&b, e.Webhooks)
+	_, err := io.WriteString(stdout, printable(b.String()))
+	return err
+}
+
+// eventDigits is the length of an event's id.
+const eventDigits = 64
 
 // explain says what would become of a request and its answer. It sends nothing.
 func (c *explainCommand) explain(stdout io.Writer) error {
@@ -110,7 +142,8 @@ func (c *explainCommand) explanation(r *rules.Rules, links event.Links) (*explan
 		return nil, err
 	}
 	for _, one := range r.Derive(x, links, states) {
-		e.Events = append(e.Events, explainedEvent{one, one.Payload, r.Explain(&one, links)})
+		webhooks := slices.DeleteFunc(r.Explain(&one, links), func(w event.Explained) bool { return c.Webhook != "" && w.Webhook != c.Webhook })
+		e.Events = append(e.Events, explainedEvent{one, one.Payload, webhooks})
 	}
 	return e, nil
 }
@@ -215,7 +248,11 @@ func (e *explainedEvent) print(b *strings.Builder) {
 			fmt.Fprintf(b, "  %-12s %s\n", fact[0], fact[1])
 		}
 	}
-	for _, w := range e.Webhooks {
+	printExplained(b, e.Webhooks)
+}
+
+func printExplained(b *strings.Builder, webhooks []event.Explained) {
+	for _, w := range webhooks {
 		answer := w.Answer
 		if answer == "undecided" {
 			answer += either(w.Called, ", so it is called", "")

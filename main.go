@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -11,6 +12,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -43,10 +45,16 @@ func main() {
 type commands struct {
 	Run      runCommand      `cmd:"" help:"Stand in front of a CMS and deliver webhooks."`
 	Check    checkCommand    `cmd:"" help:"Say what run would refuse and what looks wrong, and change nothing."`
-	Explain  explainCommand  `cmd:"" help:"Say what would become of a request: its route, its events, and who gets them."`
+	Explain  explainCommand  `cmd:"" help:"Say what would become of a request: its route, its events, and who gets them. Or who wants a recorded event, and why."`
 	Webhooks webhooksCommand `cmd:"" help:"Say what waits for each webhook of the cmstap that runs."`
 	Calls    callsCommand    `cmd:"" help:"List what was called and how it ended, the newest first."`
 	Show     showCommand     `cmd:"" help:"Show a call with what was sent and answered, or an event with all that became of it."`
+	Tail     tailCommand     `cmd:"" help:"Follow events and calls as they happen."`
+	Resend   resendCommand   `cmd:"" help:"Send an event to a webhook again, or all that was given up."`
+	Replay   replayCommand   `cmd:"" help:"Put recorded events through the config once more; or say what another config would make of them."`
+	Pause    pauseCommand    `cmd:"" help:"Start no new call of a webhook. Nothing is lost."`
+	Resume   resumeCommand   `cmd:"" help:"Go on with the calls of a webhook."`
+	SendTest testCommand     `cmd:"" help:"Send a made-up event to a webhook and show the call."`
 	Drop     dropCommand     `cmd:"" help:"Delete what waits for a webhook that the config no longer has. cmstap must not run."`
 	Import   importCommand   `cmd:"" help:"Make settings of what a CMS has."`
 	Demo     demoCommand     `cmd:"" help:"Play an editorial story against a sample CMS and show the webhooks that follow."`
@@ -79,22 +87,34 @@ func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, st
 		return exit
 	}
 	if err == nil {
-		switch parsed.Command() {
+		switch command, _, _ := strings.Cut(parsed.Command(), " "); command {
 		case "run":
 			err = c.Run.run(ctx, hangup, stderr)
 		case "check":
 			err = c.Check.check(stdout, stderr)
-		case "explain <method> <path>":
-			err = c.Explain.explain(stdout)
+		case "explain":
+			err = c.Explain.run(ctx, stdout)
 		case "webhooks":
 			err = c.Webhooks.run(ctx, stdout)
 		case "calls":
 			err = c.Calls.run(ctx, stdout)
-		case "show <id>":
+		case "show":
 			err = c.Show.run(ctx, stdout)
-		case "drop <name>":
+		case "tail":
+			err = c.Tail.run(ctx, stdout, stderr)
+		case "resend":
+			err = c.Resend.run(ctx, os.Stdin, stdout, stderr)
+		case "replay":
+			err = c.Replay.run(ctx, os.Stdin, stdout, stderr)
+		case "pause":
+			err = c.Pause.run(ctx, stdout)
+		case "resume":
+			err = c.Resume.run(ctx, stdout)
+		case "send-test":
+			err = c.SendTest.run(ctx, stdout)
+		case "drop":
 			err = c.Drop.drop(ctx, stdout)
-		case "import contentful <file>":
+		case "import":
 			err = c.Import.Contentful.run(os.Stdin, stdout)
 		case "demo":
 			err = c.Demo.run(ctx, stdout)
@@ -104,10 +124,17 @@ func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, st
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "cmstap: %v\n", err)
+		if errors.Is(err, errNothing) {
+			return 2
+		}
 		return 1
 	}
 	return 0
 }
+
+// errNothing is wrapped by what says that there was nothing to do, or that
+// something differs: the exit code is 2.
+var errNothing = errors.New("")
 
 // checkCommand checks a config, or a dialect alone.
 type checkCommand struct {

@@ -55,12 +55,23 @@ func facts(out io.Writer, pairs ...string) error {
 
 func printBacklogs(out io.Writer, list []event.Backlog, now time.Time) error {
 	rows := [][]string{{"WEBHOOK", "WAITING", "OLDEST", "GIVEN UP", ""}}
+	state := func(b *event.Backlog) string {
+		switch {
+		case b.Parked:
+			return "not in the config"
+		case b.Paused:
+			return "paused"
+		case b.Breaker != "" && b.Breaker != "closed":
+			return "breaker " + b.Breaker
+		}
+		return ""
+	}
 	for _, b := range list {
 		oldest := "-"
 		if !b.Oldest.IsZero() {
 			oldest = now.Sub(b.Oldest).Round(time.Second).String()
 		}
-		rows = append(rows, []string{b.Webhook, fmt.Sprint(b.Waiting), oldest, fmt.Sprint(b.Dead), either(b.Parked, "not in the config", "")})
+		rows = append(rows, []string{b.Webhook, fmt.Sprint(b.Waiting), oldest, fmt.Sprint(b.Dead), state(&b)})
 	}
 	return table(out, rows...)
 }

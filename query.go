@@ -63,15 +63,10 @@ func (c *callsCommand) run(ctx context.Context, out io.Writer) error {
 	if c.Limit < 1 {
 		return errors.New("--limit must be at least 1")
 	}
-	query := url.Values{}
-	for name, value := range map[string]string{
+	query := parameters(map[string]string{
 		"webhook": c.Webhook, "result": c.Result, "topic": c.Topic, "entity": c.Entity, "environment": c.Environment,
 		"text": c.Text, "since": c.Since, "until": c.Until,
-	} {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
+	})
 	all := event.Page[event.Call]{Items: []event.Call{}}
 	for first := true; first || all.Cursor != "" && len(all.Items) < c.Limit; first = false {
 		var page event.Page[event.Call]
@@ -88,6 +83,17 @@ func (c *callsCommand) run(ctx context.Context, out io.Writer) error {
 		return printJSON(out, all)
 	}
 	return printCalls(out, all.Items)
+}
+
+// parameters are those of a query that are not empty.
+func parameters(values map[string]string) url.Values {
+	query := url.Values{}
+	for name, value := range values {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	return query
 }
 
 // callDigits is the length of a call's id; an event's is longer.
@@ -117,35 +123,61 @@ func (c *showCommand) run(ctx context.Context, out io.Writer) error {
 
 // read asks the cmstap that runs with the config.
 func (w *window) read(ctx context.Context, path string, query url.Values, into any) error {
-	config, err := w.settings()
+	return w.do(ctx, http.MethodGet, path, query, into)
+}
+
+// do has something done by it, and reads the answer.
+func (w *window) do(ctx context.Context, method, path string, query url.Values, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	response, err := w.ask(ctx, method, path, query, nil, nil)
 	if err != nil {
 		return err
+	}
+	defer response.Body.Close()
+	return json.NewDecoder(response.Body).Decode(into)
+}
+
+// ask sends a request to it. An answer other than 200 is an error.
+func (w *window) ask(ctx context.Context, method, path string, query url.Values, headers map[string]string, body io.Reader) (*http.Response, error) {
+	config, err := w.settings()
+	if err != nil {
+		return nil, err
 	}
 	address, err := reachable(config.Admin.Listen)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+path+"?"+query.Encode(), nil)
+	request, err := http.NewRequestWithContext(ctx, method, "http://"+address+path+"?"+query.Encode(), body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if config.Admin.Token.IsSet() {
 		request.Header.Set("Authorization", "Bearer "+config.Admin.Token.Reveal())
 	}
+	for name, value := range headers {
+		request.Header.Set(name, value)
+	}
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request) // no proxy: the token is for nobody else
 	if err != nil {
-		return fmt.Errorf("%s (admin.listen) does not answer; does cmstap run with this config? %w", address, err)
+		return nil, fmt.Errorf("%s (admin.listen) does not answer; does cmstap run with this config? %w", address, err)
 	}
-	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
+		defer response.Body.Close()
 		var problem struct{ Detail string }
 		_ = json.NewDecoder(response.Body).Decode(&problem)
-		return fmt.Errorf("%s answered %d: %s", address, response.StatusCode, printable(problem.Detail))
+		return nil, &refusal{response.StatusCode, fmt.Sprintf("%s answered %d: %s", address, response.StatusCode, printable(problem.Detail))}
 	}
-	return json.NewDecoder(response.Body).Decode(into)
+	return response, nil
 }
+
+// refusal is an answer that says why something is not done.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
 
 // settings reads the config. Mistakes outside of its part admin do not matter: a
 // secret of a webhook may be known only where cmstap runs.

@@ -65,23 +65,28 @@ type sse struct {
 	control *http.ResponseController
 }
 
+// send says first how many were missed.
 func (s sse) send(news event.News) error {
-	kind, data := "missed", any(map[string]int{"missed": news.Missed})
-	switch {
-	case news.Event != nil:
-		kind, data = "event", news.Event
-	case news.Call != nil:
-		kind, data = "call", news.Call
+	if news.Missed > 0 {
+		if err := s.one("", "missed", map[string]int{"missed": news.Missed}); err != nil {
+			return err
+		}
 	}
+	if news.Event != nil {
+		return s.one(news.ID, "event", news.Event)
+	}
+	return s.one(news.ID, "call", news.Call)
+}
+
+func (s sse) one(id, kind string, data any) error {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(data); err != nil {
 		return err
 	}
-	id := ""
-	if news.ID != "" {
-		id = "id: " + news.ID + "\n"
+	if id != "" {
+		id = "id: " + id + "\n"
 	}
 	return s.write(fmt.Appendf(nil, "%sevent: %s\ndata: %s\n", id, kind, text.Bytes()))
 }

@@ -109,13 +109,13 @@ type Explanation struct {
 	Webhooks     []Explained `json:"webhooks"`
 }
 
-// News is what happened just now: an event that was stored, a call that ended,
-// or that so many of them were missed because nobody read them in time.
+// News is what happened just now: an event that was stored, or a call that ended.
 type News struct {
-	// ID tells from where on a reader that comes back wants the rest.
-	ID     string
-	Event  *Recorded
-	Call   *Call
+	// ID tells from where on a reader that comes back wants the rest; it may be empty.
+	ID    string
+	Event *Recorded
+	Call  *Call
+	// Missed are those before it that nobody read in time.
 	Missed int
 }
 
