@@ -318,7 +318,7 @@ Everything keeps running until Ctrl-C.
   CMS       http://%[2]s
   receiver  http://%[3]s
   log       %[4]s   (tail -f it)
-  health    http://%[5]s/readyz
+  pages     http://%[5]s/   (what happened, and why)
 
 Try:
   curl -X PUT http://%[1]s/spaces/demo/entries/mine -H 'Authorization: Bearer demo' -H 'X-Contentful-Content-Type: post' -d '{"fields":{"title":{"en-US":"Mine"}}}'

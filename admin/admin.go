@@ -124,7 +124,9 @@ func Handler(config Config, parts Parts) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "there is nothing at "+r.URL.Path)
 	})
-	return guard(config, mux)
+	g := newGuard(config)
+	(&pages{parts, g}).routes(mux)
+	return g.around(mux)
 }
 
 func (p Parts) readyz(w http.ResponseWriter, _ *http.Request) {

@@ -42,7 +42,7 @@ func TestControl(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Handler = admin.Handler(config, admin.Parts{Control: c})
+	w.Handler = admin.Handler(config, admin.Parts{Operator: idle{}, Control: c})
 	check := func(method, path, body string, status int, want string) {
 		t.Helper()
 		got, answer := w.ask(method, path, func(r *http.Request) {

@@ -6,32 +6,71 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 // guard lets through who may look: whoever names the listener as it is called,
-// comes from no other site, and knows the token if there is one. Health is for
-// everybody.
-func guard(config Config, next http.Handler) http.Handler {
+// comes from no other site, and knows the token if there is one, or logged in with
+// it. Health is for everybody.
+type guard struct {
+	config   Config
+	sessions *sessions
+	guesses  *guesses
+}
+
+func newGuard(config Config) *guard { return &guard{config, newSessions(), newGuesses()} }
+
+// around is the one place that decides who may come in.
+func (g *guard) around(next http.Handler) http.Handler {
 	own := http.NewCrossOriginProtection()
 	own.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusForbidden, "a request from another site's page is refused")
 	}))
 	allowed := own.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := bearer(r.Header.Get("Authorization"))
 		switch {
 		case r.URL.Path == "/livez" || r.URL.Path == "/readyz":
 			next.ServeHTTP(w, r)
-		case !config.isNamed(r.Host):
+		case !g.config.isNamed(r.Host):
 			fail(w, http.StatusMisdirectedRequest, "the Host header names another server; list its name under admin.hosts if it is this one's")
-		case !config.knowsToken(r) && (!config.MetricsPublic || r.URL.Path != "/metrics"):
+		case !g.config.Token.IsSet() || g.config.isOpen(r.URL.Path) || g.sessions.has(r, time.Now()):
+			allowed.ServeHTTP(w, r)
+		case token == "" && !isForPrograms(r.URL.Path):
+			http.Redirect(w, r, "/login?next="+url.QueryEscape(comeBack(r)), http.StatusSeeOther)
+		case token != "" && !g.guesses.allowed(sourceOf(r)):
+			w.Header().Set("Retry-After", "1")
+			fail(w, http.StatusTooManyRequests, "too many wrong tokens came from this address; wait a second")
+		case !g.isToken(r, token):
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			fail(w, http.StatusUnauthorized, "send the header Authorization: Bearer with admin.token")
 		default:
 			allowed.ServeHTTP(w, r)
 		}
 	})
+}
+
+// isOpen tells whether a path asks for no token: where one logs in, with what that
+// looks like, and the metrics if the config says so.
+func (c Config) isOpen(path string) bool {
+	return path == "/login" || strings.HasPrefix(path, "/assets/") || c.MetricsPublic && path == "/metrics"
+}
+
+// isForPrograms tells whether a path is no page: whoever comes without a token is
+// told so, and not led to the login.
+func isForPrograms(path string) bool {
+	return path == "/metrics" || strings.HasPrefix(path, "/api/")
+}
+
+// comeBack is the page that a request without a login is for.
+func comeBack(r *http.Request) string {
+	if r.Method != http.MethodGet {
+		return "/"
+	}
+	return r.URL.RequestURI()
 }
 
 // isNamed tells whether a Host header can be the listener's. A page that was
@@ -47,15 +86,26 @@ func (c Config) isNamed(host string) bool {
 	return net.ParseIP(host) != nil || host == "localhost" || named(listen) || slices.ContainsFunc(c.Hosts, named)
 }
 
-// knowsToken compares in a time that tells nothing of the token (RFC 6750
-// section 2.1).
-func (c Config) knowsToken(r *http.Request) bool {
-	if !c.Token.IsSet() {
+// bearer returns the token of a header (RFC 6750 section 2.1), or "".
+func bearer(authorization string) string {
+	scheme, token, _ := strings.Cut(authorization, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+// isToken compares in a time that tells nothing of the token, and counts a wrong
+// one.
+func (g *guard) isToken(r *http.Request, token string) bool {
+	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(g.config.Token.Reveal()))
+	if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
 		return true
 	}
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	got, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(c.Token.Reveal()))
-	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer")
+	if token != "" {
+		g.guesses.add(sourceOf(r))
+	}
+	return false
 }
 
 // methods are what a path answers, by method; HEAD goes with GET.

@@ -1,0 +1,388 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+const (
+	// evil is what a stranger may write into content and answers.
+	evil = `"><script>window.hit=1;alert(1)</script><img src=x onerror="window.hit=1;alert(2)">`
+	// evilID is the same for an id, which has no slash.
+	evilID = `"><img src=x onerror="window.hit=1;alert(3)">`
+	// evilWord is the same for what net/http quotes of an answer that is none.
+	evilWord = `<img/src=x/onerror=window.hit=1>`
+
+	pageToken = "a-token-of-a-test"
+)
+
+// site is a cmstap that has seen writes, with what it needs around it.
+type site struct {
+	*process
+	event string // the id of the event of hello's second version
+	call  string // of a call that was given up
+}
+
+// newSite starts cmstap between a CMS and receivers that answer well, ill, never
+// well, and nonsense. All of them write evil.
+func newSite(t *testing.T) *site {
+	t.Helper()
+	program, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions := 0
+	api := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id, _ := json.Marshal(path.Base(r.URL.Path))
+		title, _ := json.Marshal(evil)
+		versions++
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"sys":{"type":"Entry","id":%s,"version":%d},"fields":{"title":{"en-US":%s},"slug":{"en-US":"v%[2]d"}}}`, id, versions, title)
+	}))
+	hooks := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		w.Header().Set("X-Answer", evil)
+		switch path.Base(r.URL.Path) {
+		case "ill":
+			w.WriteHeader(400)
+		case "later":
+			w.WriteHeader(503)
+		case "well":
+			_, _ = io.WriteString(w, `{"saw":"`+r.Header.Get("X-Contentful-Topic")+`","count":1}`)
+			return
+		}
+		_, _ = io.WriteString(w, evil)
+	}))
+	nonsense := cms(t, func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 1<<16))
+		_, _ = io.WriteString(conn, evilWord+"\r\n\r\n")
+		conn.Close()
+	})
+	s := &site{process: start(t, program, `
+proxy: { listen: "127.0.0.1:0", upstream: "`+api.URL+`" }
+outbox: { path: `+t.TempDir()+` }
+admin: { listen: "127.0.0.1:0", token: { value: `+pageToken+` }, hosts: [cmstap.internal] }
+webhooks:
+- { name: well, url: "`+hooks.URL+`/well", topics: "*.*" }
+- { name: ill, url: "`+hooks.URL+`/ill", topics: "*.*", retry: { delays: [], on: [5xx] } }
+- { name: later, url: "`+hooks.URL+`/later", topics: "*.*", retry: { delays: [7d], on: [5xx] } }
+- { name: nonsense, url: "`+nonsense+`", topics: "Entry.*", retry: { delays: [], on: [5xx] } }
+- { name: 'other "&<> name', url: "`+hooks.URL+`/well", topics: "Entry.*", filter: 'payload.fields.slug["en-US"] == "none"' }
+`)}
+	s.write(t, "hello")
+	s.write(t, evilID)
+	s.event = s.write(t, "hello")
+	_, body, err := ask("GET", "http://"+s.admin+"/api/calls?webhook=ill&limit=1", "", map[string]string{"Authorization": "Bearer " + pageToken})
+	var page struct{ Items []struct{ ID string } }
+	if err != nil || json.Unmarshal([]byte(body), &page) != nil || len(page.Items) != 1 {
+		t.Fatalf("%v %s", err, body)
+	}
+	s.call = page.Items[0].ID
+	return s
+}
+
+// write saves an entry, and returns the id of its event once the first calls ended.
+func (s *site) write(t *testing.T, id string) string {
+	t.Helper()
+	target := "http://" + s.proxy + "/spaces/s/environments/master/entries/" + url.PathEscape(id)
+	if status, body, err := ask("PUT", target, "{}", nil); err != nil || status != 200 {
+		t.Fatalf("%d %s %v", status, body, err)
+	}
+	event := field(s.waitLine(t, "msg=captured"), "event")
+	s.waitLine(t, "msg=delivered", "webhook=well", event)
+	s.waitLine(t, "msg=failed", "webhook=ill", event)
+	s.waitLine(t, "webhook=nonsense", event)
+	return event
+}
+
+// TestPage drives the pages with a real browser.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	browser := newBrowser(t)
+	s := newSite(t)
+	for name, test := range map[string]func(*testing.T, *tab, *site){
+		"login": testLogin, "every page": testEveryPage, "filter": testFilter, "live": testLive, "buttons": testButtons,
+		"without a script": testWithoutScript, "keyboard": testKeyboard, "another name": testAnotherName,
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newTab(t, browser, "http://"+s.admin)
+			if name != "login" && name != "another name" {
+				b.login()
+			}
+			test(t, b, s)
+		})
+	}
+}
+
+// login leads to the overview.
+func (b *tab) login() {
+	b.t.Helper()
+	b.open("/")
+	if status := b.leads(chromedp.SendKeys(chromedp.ID("token"), pageToken+kb.Enter)); status != 200 || b.path() != "/" {
+		b.t.Fatalf("%d %s", status, b.path())
+	}
+}
+
+func testLogin(t *testing.T, b *tab, _ *site) {
+	if b.open("/calls?result=failed"); b.path() != "/login?next=%2Fcalls%3Fresult%3Dfailed" {
+		t.Fatal(b.path())
+	}
+	status := b.leads(chromedp.SendKeys(chromedp.ID("token"), "another-token-of-a-test"+kb.Enter))
+	if status != 401 || b.text("[role=alert]") != "That is not the token." {
+		t.Errorf("%d", status)
+	}
+	if noise := b.take(); len(noise) != 1 || !strings.Contains(noise[0], "401") {
+		t.Error(noise)
+	}
+	if b.leads(chromedp.SendKeys(chromedp.ID("token"), pageToken+kb.Enter)); b.path() != "/calls?result=failed" {
+		t.Fatal(b.path())
+	}
+	if cookies := eval[string](b, "document.cookie"); cookies != "" {
+		t.Errorf("a script reads %q", cookies)
+	}
+	if b.leads(chromedp.Click(chromedp.CSS("header button"))); b.path() != "/login" {
+		t.Error(b.path())
+	}
+	if b.open("/"); b.path() != "/login?next=%2F" {
+		t.Error(b.path())
+	}
+}
+
+// addresses are those of all pages, by a name for a picture.
+func (s *site) addresses() map[string]string {
+	return map[string]string{
+		"overview": "/", "calls": "/calls", "failed": "/calls?webhook=nonsense&result=failed", "call": "/calls/" + s.call, "events": "/events",
+		"event": "/events/" + s.event, "why": "/events/" + s.event + "/why", "dead": "/dead", "wrong": "/calls?since=yesterday", "gone": "/events/none",
+	}
+}
+
+// testEveryPage: no page runs what strangers wrote, says anything on the console,
+// is wider than a telephone, or has a barrier that axe knows.
+func testEveryPage(t *testing.T, b *tab, s *site) {
+	needClient(t, "testdata/page", "axe-core")
+	axe, err := os.ReadFile("testdata/page/node_modules/axe-core/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func(name, address string) {
+		t.Helper()
+		status := b.open(address)
+		if noise := b.take(); len(noise) > 1 || len(noise) == 1 && (status < 400 || !strings.Contains(noise[0], "Failed to load resource")) {
+			t.Errorf("%s: %q", name, noise)
+		}
+		eval[any](b, string(axe)+";0")
+		for _, scheme := range []string{"light", "dark"} {
+			for _, width := range []int64{1280, 390, 360} {
+				b.look(width, scheme)
+				b.shoot(fmt.Sprint(name, "-", width, "-", scheme))
+				if wide := eval[int64](b, "document.documentElement.scrollWidth"); wide > width {
+					t.Errorf("%s is %d wide at %d", name, wide, width)
+				}
+				if width == 390 {
+					continue
+				}
+				for _, barrier := range eval[[]string](b, `axe.run().then(r => r.violations.map(v => v.id + ": " + v.help + " " + v.nodes.map(n => n.html + " " + n.failureSummary).join("\n")))`) {
+					t.Errorf("%s at %d, %s: %s", name, width, scheme, barrier)
+				}
+			}
+		}
+		if eval[bool](b, "window.hit !== undefined") {
+			t.Errorf("%s runs a stranger's script", name)
+		}
+	}
+	for name, address := range s.addresses() {
+		check(name, address)
+	}
+	if b.open("/events?entity=" + url.QueryEscape(evilID)); !strings.Contains(b.text("tbody"), evilID) {
+		t.Error("the evil entity is not shown")
+	}
+	if b.open("/calls?webhook=nonsense"); !strings.Contains(b.text("tbody .error"), evilWord) {
+		t.Error("the evil error is not shown")
+	}
+	if b.open("/calls/" + s.call); b.text("main pre") != evil {
+		t.Error("the evil answer is not shown")
+	}
+	if b.open("/events/" + s.event); !strings.Contains(b.text("main pre"), "window.hit") || eval[int](b, `document.querySelectorAll(".diff .added").length`) != 2 {
+		t.Errorf("the evil payload is not shown, or its diff: %s", b.text("main"))
+	}
+	b.leads(chromedp.Click(chromedp.CSS("header button")))
+	check("login", "/login")
+}
+
+func testFilter(t *testing.T, b *tab, _ *site) {
+	b.open("/calls")
+	all := eval[int](b, `document.querySelectorAll("tbody tr").length`)
+	b.do(chromedp.SetValue(chromedp.CSS("[name=webhook]"), "ill"), chromedp.SendKeys(chromedp.CSS("[name=entity]"), "hello"))
+	b.leads(chromedp.SendKeys(chromedp.CSS("[name=since]"), "1h"+kb.Enter))
+	if b.path() != "/calls?entity=hello&since=1h&webhook=ill" {
+		t.Error(b.path())
+	}
+	rows := eval[[]string](b, `[...document.querySelectorAll("tbody tr")].map(r => r.children[1].innerText + " " + r.children[7].firstChild.innerText)`)
+	if len(rows) < 2 || len(rows) >= all || slices.ContainsFunc(rows, func(row string) bool { return row != "ill hello" }) {
+		t.Errorf("%q of %d", rows, all)
+	}
+	fields := eval[[]string](b, `[...new FormData(document.querySelector("main form"))].filter(f => f[1]).map(f => f.join("="))`)
+	if !slices.Equal(fields, []string{"webhook=ill", "entity=hello", "since=1h"}) {
+		t.Errorf("%q", fields)
+	}
+	if b.leads(chromedp.Click(chromedp.CSS("main form a"))); b.path() != "/calls" {
+		t.Error(b.path())
+	}
+	b.open("/calls?limit=2&webhook=well")
+	first := b.text("tbody")
+	b.leads(chromedp.Click(chromedp.CSS("[rel=next]")))
+	if older := b.text("tbody"); older == first || !strings.Contains(b.path(), "cursor=") || !strings.Contains(b.path(), "webhook=well") {
+		t.Errorf("%s\n%s", b.path(), older)
+	}
+}
+
+// testLive: a call shows up by itself, in the page's filter only, and not while
+// the page is paused.
+func testLive(t *testing.T, b *tab, s *site) {
+	b.open("/calls?webhook=well&entity=live")
+	b.see("#live", "Live.")
+	s.write(t, "other")
+	s.write(t, "live")
+	b.see("tbody", "live")
+	if text := b.text("tbody"); strings.Contains(text, "other") || strings.Count(text, "Entry.save") != 1 {
+		t.Error(text)
+	}
+	if b.path() != "/calls?webhook=well&entity=live" {
+		t.Error(b.path())
+	}
+	b.do(chromedp.Click(chromedp.CSS("#live button")))
+	b.see("#live", "Paused.")
+	s.write(t, "live")
+	if text := b.text("tbody"); strings.Count(text, "Entry.save") != 1 {
+		t.Errorf("paused, and yet: %s", text)
+	}
+	b.do(chromedp.Focus(chromedp.CSS("tbody a")))
+	b.do(chromedp.Click(chromedp.CSS("#live button")))
+	count := `document.querySelector("tbody").innerText.split("Entry.save").length - 1`
+	b.poll(count + " == 2")
+	b.open("/")
+	b.see("#live", "Live.")
+	bars := `document.querySelectorAll("tbody tr:last-child .bar > span").length`
+	before := eval[int](b, bars)
+	s.write(t, "hello")
+	b.poll(bars + fmt.Sprint(" > ", before))
+	b.open("/events?entity=new")
+	b.see("#live", "Live.")
+	s.write(t, "new")
+	b.see("tbody", "Entry.save")
+}
+
+// testButtons: what an operator can do with them.
+func testButtons(t *testing.T, b *tab, s *site) {
+	b.open("/calls/" + s.call)
+	b.leads(chromedp.Click(chromedp.CSS("main form button")))
+	if !strings.HasSuffix(b.path(), "?done=resend") || b.text("[role=status]") != "It is sent again." {
+		t.Errorf("%s %s", b.path(), b.text("main"))
+	}
+	s.waitLine(t, "msg=failed", "webhook=ill", "entity=hello")
+
+	b.open("/")
+	b.leads(chromedp.Click(chromedp.CSS(`[aria-label="Pause later"]`)))
+	if text := b.text("main"); !strings.Contains(text, "The webhook is paused") || !strings.Contains(b.text("tbody"), "paused") {
+		t.Error(text)
+	}
+	b.leads(chromedp.Click(chromedp.CSS(`[aria-label="Resume later"]`)))
+	if strings.Contains(b.text("tbody"), "paused") {
+		t.Error(b.text("main"))
+	}
+
+	b.open("/dead")
+	b.do(chromedp.SetValue(chromedp.CSS("[name=webhook]"), "ill"))
+	b.leads(chromedp.SendKeys(chromedp.CSS("[name=entity]"), "hello"+kb.Enter))
+	button := b.text(".act button")
+	var count int
+	if _, err := fmt.Sscanf(button, "Send %d again", &count); err != nil || count < 2 {
+		t.Fatalf("%s: %v", button, err)
+	}
+	b.leads(chromedp.Click(chromedp.CSS(".act button")))
+	if want := fmt.Sprint(count, " deliveries are sent again."); b.path() != fmt.Sprint("/dead?sent=", count) || b.text("[role=status]") != want {
+		t.Errorf("%s %s", b.path(), b.text("main"))
+	}
+	for range count {
+		s.waitLine(t, "msg=failed", "webhook=ill", "entity=hello")
+	}
+}
+
+// testWithoutScript: all but the live update works.
+func testWithoutScript(t *testing.T, b *tab, s *site) {
+	if _, err := chromedp.Call(b.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}); err != nil {
+		t.Fatal(err)
+	}
+	for name, address := range s.addresses() {
+		b.open(address)
+		if b.take(); len(b.text("main")) < 30 {
+			t.Errorf("%s: %s", name, b.text("main"))
+		}
+	}
+	b.open("/calls")
+	if html, err := chromedp.Run(b.ctx, chromedp.OuterHTML(chromedp.CSS("#live"))); err != nil || !strings.Contains(html, "hidden") {
+		t.Errorf("%v %s", err, html)
+	}
+	b.leads(chromedp.SendKeys(chromedp.CSS("[name=text]"), "nonsense of a filter"+kb.Enter))
+	if b.path() != "/calls?text=nonsense+of+a+filter" || !strings.Contains(b.text("tbody"), "No calls.") {
+		t.Error(b.path())
+	}
+	b.open("/events/" + s.event)
+	b.leads(chromedp.Click(chromedp.CSS(`[aria-label="Send again to well"]`)))
+	if b.text("[role=status]") != "It is sent again." {
+		t.Error(b.text("main"))
+	}
+	s.waitLine(t, "msg=delivered", "webhook=well", s.event)
+}
+
+// testKeyboard: the tab key reaches the skip link, the navigation, the filter and
+// the rows, each with a mark that can be seen; enter follows.
+func testKeyboard(t *testing.T, b *tab, _ *site) {
+	b.open("/calls?webhook=ill")
+	const where = `(e => [e.innerText || e.name, getComputedStyle(e).outlineStyle].join(" "))(document.activeElement)`
+	var reached []string
+	for range 21 {
+		b.do(chromedp.KeyEvent(kb.Tab))
+		reached = append(reached, strings.ReplaceAll(eval[string](b, where), "\n", " "))
+	}
+	for _, want := range []string{"Skip to the content solid", "Overview solid", "Given up solid", "topic solid", "until solid", "Filter solid", "Pause the live update solid", "hello solid"} {
+		if !slices.Contains(reached, want) {
+			t.Errorf("the tab key does not reach %q: %q", want, reached)
+		}
+	}
+	b.leads(chromedp.KeyEvent(kb.Enter))
+	if !strings.HasPrefix(b.path(), "/calls/") && !strings.HasPrefix(b.path(), "/events/") {
+		t.Error(b.path())
+	}
+	b.do(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter))
+	if focused := eval[string](b, "document.activeElement.id"); focused != "main" {
+		t.Errorf("the skip link leads to %q", focused)
+	}
+}
+
+// testAnotherName: over plain HTTP under a name a browser says only in Origin
+// where a form comes from, and not even there if the referrer policy forbids it.
+func testAnotherName(t *testing.T, b *tab, s *site) {
+	_, port, _ := net.SplitHostPort(s.admin)
+	b.base = "http://cmstap.internal:" + port
+	b.login()
+	b.open("/events/" + s.event)
+	b.leads(chromedp.Click(chromedp.CSS(`[aria-label="Send again to well"]`)))
+	if b.text("[role=status]") != "It is sent again." {
+		t.Error(b.text("main"))
+	}
+	s.waitLine(t, "msg=delivered", "webhook=well", s.event)
+}
