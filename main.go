@@ -55,6 +55,7 @@ type commands struct {
 	Pause    pauseCommand    `cmd:"" help:"Start no new call of a webhook. Nothing is lost."`
 	Resume   resumeCommand   `cmd:"" help:"Go on with the calls of a webhook."`
 	SendTest testCommand     `cmd:"" help:"Send a made-up event to a webhook and show the call."`
+	Reload   reloadCommand   `cmd:"" help:"Have the cmstap that runs read its config file again."`
 	Drop     dropCommand     `cmd:"" help:"Delete what waits for a webhook that the config no longer has. cmstap must not run."`
 	Import   importCommand   `cmd:"" help:"Make settings of what a CMS has."`
 	Demo     demoCommand     `cmd:"" help:"Play an editorial story against a sample CMS and show the webhooks that follow."`
@@ -112,6 +113,8 @@ func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, st
 			err = c.Resume.run(ctx, stdout)
 		case "send-test":
 			err = c.SendTest.run(ctx, stdout)
+		case "reload":
+			err = c.Reload.run(ctx, stdout)
 		case "drop":
 			err = c.Drop.drop(ctx, stdout)
 		case "import":

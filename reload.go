@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
@@ -137,4 +139,24 @@ func (c *Config) endpoints() []sender.Webhook {
 		endpoints[i] = sender.Webhook{Name: w.Name, Endpoint: w.Endpoint, Bundled: w.Batch != nil}
 	}
 	return endpoints
+}
+
+type reloadCommand struct {
+	window `embed:""`
+}
+
+// run has the cmstap that runs read its config file again.
+func (c *reloadCommand) run(ctx context.Context, out io.Writer) error {
+	var done admin.Reloaded
+	if err := c.do(ctx, http.MethodPost, "/api/reload", nil, &done); err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(out, done)
+	}
+	fmt.Fprintf(out, "webhooks in force: %d\n", done.Webhooks)
+	for _, path := range done.Changed {
+		fmt.Fprintf(out, "changed: %s\n", printable(path))
+	}
+	return nil
 }

@@ -198,3 +198,20 @@ func TestBacklogIsSaid(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+func TestReloadCommand(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, `- { name: a, url: "RECEIVER/a", topics: "*.*" }`)
+	o := newOperator(t, r.process.admin, reloadToken)
+	r.write("", `- { name: a, url: "RECEIVER/b", topics: "*.*" }`)
+	if code, out, stderr := o.run("reload"); code != 0 || out != "webhooks in force: 1\nchanged: webhooks[0].url\n" {
+		t.Errorf("%d %s%s", code, out, stderr)
+	}
+	if code, out, stderr := o.run("reload", "--json"); code != 0 || out != "{\n  \"webhooks\": 1,\n  \"changed\": []\n}\n" {
+		t.Errorf("%d %s%s", code, out, stderr)
+	}
+	r.write("lookup: never", `- { name: a, url: "RECEIVER/b", topics: "*.*" }`)
+	if code, _, stderr := o.run("reload"); code != 1 || !strings.Contains(stderr, "answered 422") || !strings.Contains(stderr, "lookup: must be needed or off") {
+		t.Errorf("%d %s", code, stderr)
+	}
+}
