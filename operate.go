@@ -179,8 +179,8 @@ const maxRecent = 50
 func (r *recent) add(webhook string, result event.Result) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	list := append(r.by[webhook], result.String())
-	r.by[webhook] = list[max(len(list)-maxRecent, 0):]
+	r.by[webhook] = append(r.by[webhook], result.String())
+	r.by[webhook] = r.by[webhook][max(len(r.by[webhook])-maxRecent, 0):]
 }
 
 func (r *recent) of(webhook string) []string {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,11 @@ import (
 	"testing"
 
 	"cmstap/event"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
 )
 
 const deskToken = "a-token-of-a-test"
@@ -110,9 +116,49 @@ func (d *desk) do(code int, args ...string) (stdout, stderr string) {
 func (d *desk) api(method, path, body string, into any) {
 	d.t.Helper()
 	status, text, err := ask(method, "http://"+d.admin+path, body, map[string]string{"Authorization": "Bearer " + deskToken})
+	conforms(d.t, method, path, status, text)
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	if err != nil || status != 200 || json.Unmarshal([]byte(lines[len(lines)-1]), into) != nil {
 		d.t.Fatalf("%s %s: %d %s %v", method, path, status, text, err)
+	}
+}
+
+// description is that of the API, and which operation is meant.
+var description = sync.OnceValues(func() (routers.Router, error) {
+	for _, lines := range []string{"application/x-ndjson", "text/event-stream"} {
+		openapi3filter.RegisterBodyDecoder(lines, openapi3filter.PlainBodyDecoder)
+	}
+	spec, err := openapi3.NewLoader().LoadFromFile("docs/openapi.yaml")
+	if err != nil {
+		return nil, err
+	}
+	spec.Servers = nil
+	return gorillamux.NewRouter(spec)
+})
+
+// conforms compares an answer with the description.
+func conforms(t *testing.T, method, path string, status int, text string) {
+	t.Helper()
+	router, err := description()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest(method, "http://localhost"+path, nil)
+	route, values, err := router.FindRoute(r)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	kind := "application/json"
+	if strings.HasPrefix(path, "/api/re") && (method == "POST" || strings.HasPrefix(path, "/api/replay")) {
+		kind = "application/x-ndjson"
+	}
+	err = openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: values, Route: route},
+		Status:                 status, Header: http.Header{"Content-Type": {kind}}, Body: io.NopCloser(strings.NewReader(text)),
+		Options: &openapi3filter.Options{IncludeResponseStatus: true},
+	})
+	if err != nil {
+		t.Errorf("%s %s: %v", method, path, err)
 	}
 }
 
@@ -197,7 +243,7 @@ func TestResendSurvivesAKill(t *testing.T) {
 	var tally event.Tally
 	d.api("POST", "/api/resend?rate=1", "", &tally)
 	d.got("a " + saved + " resend") // the first is due at once
-	d.process.kill()
+	d.kill()
 	d.start(t)
 	a := d.webhook("a")
 	if tally.Deliveries != failed || a.Dead != 0 || a.Waiting == 0 { // a second apart: they are not due all at once
@@ -210,8 +256,8 @@ func TestResendSurvivesAKill(t *testing.T) {
 			t.Errorf("%d %s %v", status, text, err)
 		}
 	}
-	for range failed - 1 {
-		d.got("a " + saved + " resend")
+	for n := range failed {
+		d.waitLine(t, "msg=delivered", fmt.Sprintf("entity=e%d ", n), "attempt=1", "redelivery=resend")
 	}
 }
 
@@ -232,7 +278,7 @@ func TestPauseStory(t *testing.T) {
 	if a := d.webhook("a"); !a.Paused || a.Waiting != 1 || d.webhook("b").Paused {
 		t.Errorf("%+v", a)
 	}
-	if _, err := d.process.stop(); err != nil {
+	if _, err := d.stop(); err != nil {
 		t.Fatal(err)
 	}
 	d.start(t)
@@ -296,6 +342,11 @@ func TestRecorded(t *testing.T) {
 		t.Error(got)
 	}
 	d.do(1, "explain", newest.ID, "--webhook", "none")
+	var same event.Explanation
+	d.api("GET", "/api/events/"+newest.ID+"/explain?webhook=a", "", &same)
+	if len(same.Webhooks) != 1 || same.Webhooks[0].Reads[0].Value != "2" {
+		t.Errorf("%+v", same)
+	}
 	d.do(1, "explain", "PUT")
 
 	if _, stderr := d.do(1, "replay", "--since", "1h"); !strings.Contains(stderr, "Send 2 deliveries of 2 events again? Say --yes") {
@@ -419,9 +470,11 @@ func TestSendTest(t *testing.T) {
 		t.Error(stdout, stderr)
 	}
 	d.do(1, "send-test", "none")
+	var call event.Call
+	d.api("POST", "/api/webhooks/b/test", "", &call)
 	var events event.Page[event.Recorded]
 	d.api("GET", "/api/events", "", &events)
-	if a := d.webhook("a"); len(events.Items) != 0 || a.Waiting != 0 || a.Dead != 0 || len(a.Recent) != 0 {
+	if a := d.webhook("a"); call.ID != "" || len(events.Items) != 0 || a.Waiting != 0 || a.Dead != 0 || len(a.Recent) != 0 {
 		t.Errorf("%+v %+v", events, a)
 	}
 }

@@ -144,3 +144,35 @@ func TestLines(t *testing.T) {
 		t.Errorf("%d lines, %+v", lines, last)
 	}
 }
+
+// left is an operator that tells whether a work goes on without its client.
+type left struct{ idle }
+
+func (left) ResendFailed(ctx context.Context, _ event.Query, _ int, _ func(event.Tally)) (event.Tally, error) {
+	return event.Tally{Done: true}, ctx.Err()
+}
+func (left) Replay(ctx context.Context, _ event.Query, _ int, _ func(event.Tally)) (event.Tally, error) {
+	return event.Tally{Done: true}, ctx.Err()
+}
+func (left) CountReplay(ctx context.Context, _ event.Query, _ func(event.Tally)) (event.Tally, error) {
+	return event.Tally{Done: true}, ctx.Err()
+}
+
+// TestClientLeaves: what sends goes on, what only looks ends.
+func TestClientLeaves(t *testing.T) {
+	t.Parallel()
+	handler := admin.Handler(admin.DefaultConfig(), admin.Parts{Operator: left{}})
+	check := func(method, target string, want int) {
+		t.Helper()
+		ctx, leave := context.WithCancel(t.Context())
+		leave()
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, method, "http://localhost"+target, nil))
+		if answer.Code != want {
+			t.Errorf("%s %s: %d %s", method, target, answer.Code, answer.Body)
+		}
+	}
+	check("POST", "/api/resend", 200)
+	check("POST", "/api/replay?since=1h", 200)
+	check("GET", "/api/replay?since=1h", 503)
+}

@@ -165,7 +165,7 @@ func TestResendFailed(t *testing.T) {
 	s.refused(err, event.NotFound)
 
 	reports := 0
-	tally, err := s.ResendFailed(t.Context(), event.Query{Until: s.clock.now().Add(time.Hour)}, 10, func(so event.Tally) {
+	tally, err := s.ResendFailed(t.Context(), event.Query{Until: s.clock.now().Add(time.Hour)}, 10, func(event.Tally) {
 		if reports++; reports == 2 { // the store is closed in the middle
 			s.must(s.Close())
 		}

@@ -25,19 +25,10 @@ func (r *Rules) Sample(webhook string, now time.Time) (e event.Event, found bool
 	}
 	s := &r.webhooks[i].Subscription
 	e = event.Event{
-		Time: now, Type: "Entry", Action: "publish", Confirmed: true, Environment: "master",
+		Time: now, Confirmed: true, Environment: "master",
 		Request: event.Request{Method: "PUT", Path: "/cmstap-test", ID: "cmstap-test"},
 	}
-	for n, text := range r.dialect.Topics() {
-		typ, action, _ := strings.Cut(text, ".")
-		one := event.Event{Type: typ, Action: action}
-		if covered := slices.ContainsFunc(s.topics, func(t topic) bool { return t.covers(&one) }); covered || n == 0 {
-			e.Type, e.Action = typ, action
-			if covered {
-				break
-			}
-		}
-	}
+	e.Type, e.Action = s.sampleTopic(r.dialect.Topics())
 	if len(s.Environments) > 0 {
 		e.Environment = s.Environments[0]
 	}
@@ -52,4 +43,31 @@ func (r *Rules) Sample(webhook string, now time.Time) (e event.Event, found bool
 	e.Native = r.dialect.Native.fill(v)
 	e.Native.ContentType = cmp.Or(e.Native.ContentType, r.dialect.Native.ContentType)
 	return e, true
+}
+
+// sampleTopic is one of the topics that is wanted, Entry.publish where that says
+// nothing.
+func (s *Subscription) sampleTopic(topics []string) (typ, action string) {
+	for _, want := range s.topics {
+		for _, text := range topics {
+			typ, action, _ = strings.Cut(text, ".")
+			if meet(want.typ, typ) && meet(want.action, action) {
+				return named(want.typ, typ, "Entry"), named(want.action, action, "publish")
+			}
+		}
+	}
+	return "Entry", "publish"
+}
+
+// meet tells whether two patterns have a word in common.
+func meet(a, b string) bool { return a == "*" || b == "*" || strings.EqualFold(a, b) }
+
+// named is the first that is a word.
+func named(want, is, otherwise string) string {
+	for _, word := range []string{is, want} {
+		if word != "*" {
+			return word
+		}
+	}
+	return otherwise
 }

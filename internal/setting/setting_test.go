@@ -325,3 +325,27 @@ func TestPartsThatMayBeLeftOut(t *testing.T) {
 	check("part: {}", &hook{Extra: Extra{Tries: 3}})
 	check("part: { tries: 5, name: a }", &hook{Name: "a", Extra: Extra{Tries: 5}})
 }
+
+// TestUnresolved: what somebody else wrote makes nothing be read, and is checked
+// all the same.
+func TestUnresolved(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var c config
+	text := "hooks:\n- secret: { file: " + file + " }\n- secret: { env: PATH }\n- secret: { file: /no/such/file }\n- secret: { value: x }\n"
+	if err := setting.DecodeUnresolved("c.yaml", []byte(text), &c, nil); err != nil || len(c.Hooks) != 4 {
+		t.Fatal(err)
+	}
+	for _, hook := range c.Hooks {
+		if hook.Secret.IsSet() {
+			t.Errorf("a secret was read: %d bytes", len(hook.Secret.Reveal()))
+		}
+	}
+	err := setting.DecodeUnresolved("c.yaml", []byte("hooks:\n- secret: { vault: x }\n"), &c, nil)
+	if err == nil || !strings.Contains(err.Error(), "unknown key") {
+		t.Error(err)
+	}
+}
