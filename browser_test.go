@@ -66,6 +66,14 @@ func newTab(t *testing.T, browser context.Context, base string) *tab {
 	return b
 }
 
+// twin opens another tab with the same cookies.
+func (b *tab) twin() *tab {
+	b.t.Helper()
+	ctx, end := chromedp.NewContext(b.ctx)
+	b.t.Cleanup(end)
+	return &tab{t: b.t, ctx: ctx, base: b.base}
+}
+
 func (b *tab) hear(said any) {
 	var noise string
 	switch e := said.(type) {

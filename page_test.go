@@ -263,16 +263,32 @@ func testLive(t *testing.T, b *tab, s *site) {
 	if b.path() != "/calls?webhook=well&entity=live" {
 		t.Error(b.path())
 	}
+	const count = `document.querySelector("tbody").innerText.split("Entry.save").length - 1`
+	other := b.twin()
 	b.do(chromedp.Click(chromedp.CSS("#live button")))
 	b.see("#live", "Paused.")
+	other.open(b.path())
+	other.see("#live", "Live.")
 	s.write(t, "live")
+	other.poll(count + " == 2")
 	if text := b.text("tbody"); strings.Count(text, "Entry.save") != 1 {
 		t.Errorf("paused, and yet: %s", text)
 	}
-	b.do(chromedp.Focus(chromedp.CSS("tbody a")))
 	b.do(chromedp.Click(chromedp.CSS("#live button")))
-	count := `document.querySelector("tbody").innerText.split("Entry.save").length - 1`
 	b.poll(count + " == 2")
+
+	eval[any](b, `Object.defineProperty(document, "hidden", {value: true, configurable: true}); document.dispatchEvent(new Event("visibilitychange")); 0`)
+	b.do(chromedp.Focus(chromedp.CSS("tbody tr:last-child a")))
+	s.write(t, "live")
+	other.poll(count + " == 3")
+	if text := b.text("tbody"); strings.Count(text, "Entry.save") != 2 {
+		t.Errorf("hidden, and yet: %s", text)
+	}
+	eval[any](b, `delete document.hidden; document.dispatchEvent(new Event("visibilitychange")); 0`)
+	b.poll(count + " == 3")
+	if focused := eval[bool](b, `document.activeElement === document.querySelector("tbody tr:last-child a")`); !focused {
+		t.Error("the focus is lost")
+	}
 	b.open("/")
 	b.see("#live", "Live.")
 	bars := `document.querySelectorAll("tbody tr:last-child .bar > span").length`

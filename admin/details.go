@@ -56,9 +56,7 @@ func (p *pages) event(r *http.Request) (page, error) {
 	case string(story.Before) == "null":
 		data.NoDiff = "There was nothing before."
 	default:
-		if data.Diff = diffOf(story.Before, story.Content); data.Diff == nil {
-			data.NoDiff = "Nothing: it is what it was before."
-		}
+		data.Diff, data.NoDiff = diffOf(story.Before, story.Content)
 	}
 	return page{name: "event", Title: title(story.Topic, story.Entity.ID), Data: data}, nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"embed"
-	"encoding/json"
 	"errors"
 	"html/template"
 	"net/http"
@@ -45,7 +44,7 @@ var templates = func() map[string]*template.Template {
 
 func iso(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
-func short(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+func short(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // took is a time span in milliseconds as people read it.
 func took(milliseconds float64) string {
@@ -54,15 +53,6 @@ func took(milliseconds float64) string {
 		span = span.Round(time.Millisecond)
 	}
 	return span.String()
-}
-
-// pretty lays out a text that is JSON, and leaves any other as it is.
-func pretty(text string) string {
-	var laidOut bytes.Buffer
-	if json.Indent(&laidOut, []byte(text), "", "  ") != nil {
-		return text
-	}
-	return laidOut.String()
 }
 
 // entry is an entry of the navigation.

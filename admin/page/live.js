@@ -46,24 +46,32 @@
     tail = new EventSource("/api/tail?" + query);
     tail.onopen = () => { status.textContent = "Live."; };
     tail.onerror = () => { status.textContent = "Not live: cmstap does not answer. It is tried again."; };
-    const seen = () => { news++; later(); };
-    tail.addEventListener(bar.dataset.what, seen);
+    tail.addEventListener(bar.dataset.what, () => { news++; later(); });
     tail.addEventListener("missed", later);
   }
 
+  function stop() {
+    tail?.close();
+    tail = undefined;
+    clearTimeout(timer);
+    timer = undefined;
+  }
+
+  // A browser has six connections to a server, so a page that nobody sees has none.
+  function follow() {
+    const paused = button.getAttribute("aria-pressed") === "true";
+    stop();
+    if (paused) status.textContent = "Paused.";
+    if (paused || document.hidden) return;
+    start();
+    later(); // what came meanwhile
+  }
+
   button.addEventListener("click", () => {
-    const pause = button.getAttribute("aria-pressed") === "false";
-    button.setAttribute("aria-pressed", String(pause));
-    if (pause) {
-      tail.close();
-      clearTimeout(timer);
-      timer = undefined;
-      status.textContent = "Paused.";
-    } else {
-      start();
-      later();
-    }
+    button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") === "false"));
+    follow();
   });
+  document.addEventListener("visibilitychange", follow);
   bar.hidden = false;
-  start();
+  follow();
 })();
