@@ -35,7 +35,7 @@ type page struct {
 // templates are those of page/, by name.
 var templates = func() map[string]*template.Template {
 	all := map[string]*template.Template{}
-	for _, name := range []string{"overview", "calls", "call", "events", "event", "why", "dead", "settings", "login", "trouble"} {
+	for _, name := range []string{"overview", "calls", "call", "events", "event", "why", "dead", "settings", "try", "login", "trouble"} {
 		t := template.New("layout").Funcs(template.FuncMap{"iso": iso, "short": short, "took": took, "pretty": pretty})
 		all[name] = template.Must(t.ParseFS(files, "page/layout.html", "page/"+name+".html"))
 	}
@@ -64,6 +64,9 @@ type entry struct {
 // nav are the pages that are there, with the current one marked.
 func (p *pages) nav(current string) []entry {
 	entries := []entry{{"/", "Overview", false}, {"/calls", "Calls", false}, {"/events", "Events", false}, {"/dead", "Given up", false}}
+	if p.Operator != nil {
+		entries = append(entries, entry{"/try", "Try a config", false})
+	}
 	if p.Control != nil {
 		entries = append(entries, entry{"/settings", "Settings", false})
 	}
@@ -100,17 +103,22 @@ func (p *pages) act(handle func(*http.Request) (next string, err error)) http.Ha
 	})
 }
 
-// post takes in a form.
+// post takes in a form, and nothing else.
 func (p *pages) post(handle http.HandlerFunc) http.Handler {
-	return methods{http.MethodPost: func(w http.ResponseWriter, r *http.Request) {
+	return methods{http.MethodPost: p.form(maxForm, handle)}
+}
+
+// form takes in a form of so many bytes at most.
+func (p *pages) form(most int64, handle http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // much may be sent again
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		r.Body = http.MaxBytesReader(w, r.Body, most)
 		if err := r.ParseForm(); err != nil {
 			p.sorry(w, event.Refuse(event.Invalid, "The form can not be read."))
 			return
 		}
 		handle(w, r)
-	}}
+	}
 }
 
 // doneTexts say what a button did, after the page that it leads to was loaded.
@@ -198,6 +206,7 @@ func (p *pages) routes(mux *http.ServeMux) {
 		mux.Handle("/webhooks/resume", p.act(p.resume))
 		mux.Handle("/dead", tidy(p.read(p.dead)))
 		mux.Handle("/dead/resend", p.act(p.resendDead))
+		mux.Handle("/try", methods{http.MethodGet: p.read(p.try).ServeHTTP, http.MethodPost: p.form(3*maxPosted, p.compare)})
 	}
 	if p.Control != nil {
 		mux.Handle("/settings", p.read(p.settings))

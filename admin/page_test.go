@@ -75,6 +75,13 @@ func (hostile) Explain(string, string) (event.Explanation, error) {
 	}}}, nil
 }
 
+func (hostile) Compare(_ context.Context, config []byte, _ event.Query, _ func(event.Comparison)) (event.Comparison, error) {
+	if len(config) == 0 {
+		return event.Comparison{}, event.Refuse(event.Invalid, evil)
+	}
+	return event.Comparison{Differences: []event.Difference{{Event: evil, Topic: evil, Entity: evil, Webhook: evil, Change: "appears"}}}, nil
+}
+
 func (hostile) Pause(context.Context, string) error { return event.Refuse(event.Conflict, evil) }
 
 type hostileConsole struct{ console }
@@ -93,7 +100,7 @@ func hostilePages() []string {
 	filter := "?webhook=" + q + "&topic=" + q + "&entity=" + q + "&environment=" + q + "&text=" + q
 	return []string{
 		"/", "/?done=pause", "/?done=" + q, "/calls", "/calls" + filter, "/calls?result=" + q, "/calls?since=" + q, "/calls?" + q + "=1", "/calls/x", "/events", "/events?entity=" + q,
-		"/events/x", "/events/x/why", "/events/x/why?webhook=" + q, "/dead", "/dead" + filter + "&sent=3", "/dead?until=" + q, "/dead?sent=" + q, "/settings", "/login", "/login?next=" + q,
+		"/events/x", "/events/x/why", "/events/x/why?webhook=" + q, "/dead", "/dead" + filter + "&sent=3", "/dead?until=" + q, "/dead?sent=" + q, "/settings", "/try", "/login", "/login?next=" + q,
 	}
 }
 
@@ -103,9 +110,10 @@ func TestHostile(t *testing.T) {
 	handler := admin.Handler(admin.DefaultConfig(), admin.Parts{
 		Store: hostile{}, Operator: hostile{}, Control: &hostileConsole{},
 	})
-	check := func(method, target string) {
+	check := func(method, target string, form ...string) {
 		t.Helper()
-		r := httptest.NewRequest(method, "http://localhost:8081"+target, nil)
+		r := httptest.NewRequest(method, "http://localhost:8081"+target, strings.NewReader(strings.Join(form, "&")))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		answer := httptest.NewRecorder()
 		handler.ServeHTTP(answer, r)
 		if answer.Code == http.StatusSeeOther && strings.HasPrefix(target, "/login") {
@@ -131,6 +139,9 @@ func TestHostile(t *testing.T) {
 	}
 	check("POST", "/webhooks/pause")
 	check("POST", "/settings/reload")
+	check("POST", "/try")
+	check("POST", "/try", "config="+url.QueryEscape(evil), "since="+url.QueryEscape(evil))
+	check("POST", "/try", "config="+url.QueryEscape(evil))
 	check("POST", "/dead/resend?x=%zz")
 }
 
@@ -239,7 +250,7 @@ func TestPagesLinks(t *testing.T) {
 			}
 		}
 	}
-	if diff := cmp.Diff(map[string]bool{"Overview": true, "Calls": true, "Call": true, "Events": true, "Entry.publish": true, "Why": true, "Given": true, "Settings": true}, kinds); diff != "" {
+	if diff := cmp.Diff(map[string]bool{"Overview": true, "Calls": true, "Call": true, "Events": true, "Entry.publish": true, "Why": true, "Given": true, "Settings": true, "Try": true}, kinds); diff != "" {
 		t.Error(diff)
 	}
 }
