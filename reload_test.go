@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -25,23 +24,32 @@ type reloading struct {
 
 const reloadToken = "a-token-of-a-test"
 
+// newReloading starts it with a receiver that notes its calls and fails at /broken.
 func newReloading(t *testing.T, webhooks string) *reloading {
+	t.Helper()
+	hooks := make(chan string, 100)
+	r := startReloading(t, webhooks, func(w http.ResponseWriter, h *http.Request) {
+		hooks <- h.URL.Path + " " + h.Header.Get("Traceparent")
+		if h.URL.Path == "/broken" {
+			w.WriteHeader(500)
+		}
+	})
+	r.hooks = hooks
+	return r
+}
+
+func startReloading(t *testing.T, webhooks string, hooks http.HandlerFunc) *reloading {
 	t.Helper()
 	program, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cms := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	cms := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(w, `{"sys":{"type":"Entry","id":"hello","version":1},"fields":{}}`)
+		fmt.Fprintf(w, `{"sys":{"type":"Entry","id":%q,"version":1},"fields":{}}`, strings.Split(r.URL.Path, "/")[6])
 	}))
-	r := &reloading{t: t, file: filepath.Join(t.TempDir(), "cmstap.yaml"), hooks: make(chan string, 100)}
-	receiver := serve(t, http.HandlerFunc(func(w http.ResponseWriter, h *http.Request) {
-		r.hooks <- h.URL.Path + " " + h.Header.Get("Traceparent")
-		if h.URL.Path == "/broken" {
-			w.WriteHeader(500)
-		}
-	}))
+	r := &reloading{t: t, file: filepath.Join(t.TempDir(), "cmstap.yaml")}
+	receiver := serve(t, hooks)
 	r.values = []any{cms.URL, t.TempDir(), reloadToken, receiver.URL}
 	r.write("", webhooks)
 	if r.process, err = launch(program, r.file); err != nil {
