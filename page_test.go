@@ -370,7 +370,7 @@ func testKeyboard(t *testing.T, b *tab, _ *site) {
 	b.open("/calls?webhook=ill")
 	const where = `(e => [e.innerText || e.name, getComputedStyle(e).outlineStyle].join(" "))(document.activeElement)`
 	var reached []string
-	for range 21 {
+	for range 23 {
 		b.do(chromedp.KeyEvent(kb.Tab))
 		reached = append(reached, strings.ReplaceAll(eval[string](b, where), "\n", " "))
 	}

@@ -16,11 +16,11 @@ type Shown struct {
 }
 
 // Show lists the settings of a struct with yaml tags as they are in force, in the
-// order of its fields. What is empty is left out.
+// order of its fields. Texts, addresses and secrets that are not set are left out.
 func Show(of any) []Shown {
 	var list []Shown
 	walk(reflect.ValueOf(of), "", func(path string, v reflect.Value) {
-		if !v.IsZero() {
+		if isText := v.Kind() == reflect.String || v.Kind() == reflect.Struct; !isText || !v.IsZero() {
 			list = append(list, Shown{path, shownText(v)})
 		}
 	})
