@@ -84,10 +84,14 @@ func (m *memory) end(x *event.Exchange, answer string) []event.Event {
 
 // derive makes the events of an exchange, and keeps what they say.
 func (m *memory) derive(x *event.Exchange) []event.Event {
-	keys, _ := m.r.Recall(x, m.links)
+	keys, content := m.r.Recall(x, m.links)
 	known := map[string]event.State{}
 	for _, key := range keys {
-		known[key] = m.states[key]
+		state := m.states[key]
+		if !content {
+			state.Payload = nil
+		}
+		known[key] = state
 	}
 	events := m.r.Derive(x, m.links, known)
 	for _, e := range events {
@@ -97,16 +101,16 @@ func (m *memory) derive(x *event.Exchange) []event.Event {
 		m.seq++
 		s := m.states[e.Key()]
 		if !e.Confirmed {
-			s.Seq, s.Payload, s.Gone, s.Known = m.seq, nil, false, false
+			s.Seq, s.Payload, s.Shown, s.Gone, s.Known = m.seq, nil, "", false, false
 			m.states[e.Key()] = s
 			continue
 		}
 		s.Seq, s.Version, s.ContentType, s.Gone = m.seq, e.Entity.Version, e.Entity.ContentType, e.Gone
 		switch {
 		case e.Shows == event.ShowsAll:
-			s.Payload = e.Payload
+			s.Payload, s.Shown = e.Payload, e.ID
 		case e.Shows == event.ShowsNothing, e.Gone:
-			s.Payload = nil
+			s.Payload, s.Shown = nil, ""
 		}
 		s.Known = s.Gone || s.Payload != nil
 		m.states[e.Key()] = s
