@@ -108,7 +108,10 @@ func (m *againModel) wait(r *rapid.T) {
 	m.clock.advance(time.Duration(rapid.IntRange(1, 90).Draw(r, "seconds")) * time.Second)
 }
 
-func (m *againModel) reopen(*rapid.T) {
+func (m *againModel) reopen(r *rapid.T) {
+	if rapid.IntRange(0, 3).Draw(r, "seldom") > 0 { // it takes long
+		return
+	}
 	m.held = nil
 	m.store.reopen()
 }
@@ -126,7 +129,7 @@ func (m *againModel) drain() {
 	for _, d := range m.held {
 		m.Release(d)
 	}
-	for idle := 0; idle < 100; {
+	for idle := 0; idle < 10; {
 		due := m.next("a", 10)
 		if idle++; len(due) > 0 {
 			idle = 0
@@ -135,7 +138,7 @@ func (m *againModel) drain() {
 			delete(m.due, d.Event.ID)
 			m.store.settle(d, event.Delivered, time.Time{})
 		}
-		m.clock.advance(time.Minute)
+		m.clock.advance(time.Hour)
 	}
 	tags := m.tags()
 	if len(m.due) > 0 || tags["o"]+tags["h"]+tags["t"] > 0 {

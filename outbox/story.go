@@ -141,8 +141,9 @@ func showPayload(txn *badger.Txn, stored *eventRecord, story *event.Story) error
 func showBefore(txn *badger.Txn, story *event.Story) error {
 	e := &story.Event
 	if e.BeforeEvent != "" && e.BeforeEvent != event.NoEvent {
-		begin, found, err := get(txn, pieceKey(e.BeforeEvent, 0))
-		if size, large := s2.DecodedLen(begin); err != nil || !found || large != nil || size > maxShown {
+		begin, _, err := get(txn, pieceKey(e.BeforeEvent, 0))
+		if size, large := s2.DecodedLen(begin); err != nil || large == nil && size > maxShown {
+			e.BeforeUnseen = "it is too large to be shown"
 			return err
 		}
 	}
@@ -150,6 +151,7 @@ func showBefore(txn *badger.Txn, story *event.Story) error {
 	if json.Valid(text) {
 		story.Before = text
 	}
+	e.BeforeUnseen = unseenBefore(e, story.Before != nil)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -104,15 +105,19 @@ func wholeEvent(txn *badger.Txn, seq uint64) (*eventRecord, error) {
 	}
 	e := &stored.Event
 	e.Before, err = before(txn, e)
-	switch {
-	case e.Before != nil:
-		e.BeforeUnseen = ""
-	case e.BeforeEvent != "":
-		e.BeforeUnseen = "the event that showed what it was is past its retention"
-	case e.BeforeUnseen == "":
-		e.BeforeUnseen = "the state before is not known"
-	}
+	e.BeforeUnseen = unseenBefore(e, e.Before != nil)
 	return stored, err
+}
+
+// unseenBefore says why it is not known what an event's entity was.
+func unseenBefore(e *event.Event, known bool) string {
+	switch {
+	case known:
+		return ""
+	case e.BeforeEvent != "":
+		return "the event that showed what it was is past its retention"
+	}
+	return cmp.Or(e.BeforeUnseen, "the state before is not known")
 }
 
 // before is what an event's entity was, null if it was not there, and nil if that
