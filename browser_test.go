@@ -23,7 +23,7 @@ import (
 func newBrowser(t *testing.T) context.Context {
 	t.Helper()
 	need(t, "chromium")
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox,
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath("chromium"), chromedp.NoSandbox, chromedp.IgnoreCertErrors,
 		chromedp.Flag("host-resolver-rules", "MAP cmstap.internal 127.0.0.1"))
 	ctx, end := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(end)

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path"
@@ -14,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -115,11 +118,11 @@ func TestPage(t *testing.T) {
 	s := newSite(t)
 	for name, test := range map[string]func(*testing.T, *tab, *site){
 		"login": testLogin, "every page": testEveryPage, "filter": testFilter, "live": testLive, "buttons": testButtons,
-		"without a script": testWithoutScript, "keyboard": testKeyboard, "another name": testAnotherName,
+		"without a script": testWithoutScript, "keyboard": testKeyboard, "another name": testAnotherName, "behind TLS": testBehindTLS,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newTab(t, browser, "http://"+s.admin)
-			if name != "login" && name != "another name" {
+			if !slices.Contains([]string{"login", "another name", "behind TLS"}, name) {
 				b.login()
 			}
 			test(t, b, s)
@@ -401,4 +404,31 @@ func testAnotherName(t *testing.T, b *tab, s *site) {
 		t.Error(b.text("main"))
 	}
 	s.waitLine(t, "msg=delivered", "webhook=well", s.event)
+}
+
+// testBehindTLS: a proxy speaks TLS, as docs/deploy.md has it: the cookie is for
+// TLS only, and forms and the live update work.
+func testBehindTLS(t *testing.T, b *tab, s *site) {
+	front := httptest.NewTLSServer(&httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: s.admin})
+		r.Out.Host = "cmstap.internal"
+		r.Out.Header.Set("X-Forwarded-Proto", "https")
+	}})
+	t.Cleanup(func() { front.CloseClientConnections(); front.Close() })
+	b.base = strings.Replace(front.URL, "127.0.0.1", "cmstap.internal", 1)
+	b.login()
+	b.open("/calls?webhook=well&entity=over-tls")
+	b.see("#live", "Live.")
+	s.write(t, "over-tls")
+	b.see("tbody", "Entry.save")
+	b.leads(chromedp.Click(chromedp.CSS("tbody a")))
+	b.leads(chromedp.Click(chromedp.CSS("main form button")))
+	if b.text("[role=status]") != "It is sent again." {
+		t.Error(b.text("main"))
+	}
+	s.waitLine(t, "msg=delivered", "webhook=well", "over-tls")
+	cookies, err := chromedp.Call(b.ctx, network.GetCookies, network.GetCookiesParams{})
+	if err != nil || len(cookies.Cookies) != 1 || !cookies.Cookies[0].Secure || !cookies.Cookies[0].HTTPOnly || cookies.Cookies[0].SameSite != "Strict" {
+		t.Errorf("%v %+v", err, cookies)
+	}
 }

@@ -16,7 +16,7 @@ type dead struct {
 	Count  int
 	Rate   int
 	Fields url.Values   // the filter, for the button
-	Items  []event.Call // the last ones
+	Items  []event.Call // that failed
 	Newest bool
 	More   string // the address of all of them
 }

@@ -56,7 +56,7 @@ func (g *guard) around(next http.Handler) http.Handler {
 // isOpen tells whether a path asks for no token: where one logs in, with what that
 // looks like, and the metrics if the config says so.
 func (c Config) isOpen(path string) bool {
-	return path == "/login" || strings.HasPrefix(path, "/assets/") || c.MetricsPublic && path == "/metrics"
+	return path == "/login" || assetTypes[path] != "" || c.MetricsPublic && path == "/metrics"
 }
 
 // isForPrograms tells whether a path is no page: whoever comes without a token is

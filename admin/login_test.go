@@ -75,7 +75,10 @@ func TestLogin(t *testing.T) {
 	}
 	b.check("303 /login?next=%2F", "POST", "/webhooks/pause", url.Values{"webhook": {"a"}})
 	b.check("200", "GET", "/assets/style.css", nil)
-	b.check("404", "GET", "/assets/layout.html", nil)
+	for _, path := range []string{"/assets/layout.html", "/assets/../api/calls", "/assets/style.css/../../settings", "/login/", "/login/../settings"} {
+		b.check("303 /login?next="+url.QueryEscape(path), "GET", path, nil)
+	}
+	b.check("303 /login?next=%2Fassets%2F%252e%252e%2Fapi%2Fcalls", "GET", "/assets/%2e%2e/api/calls", nil)
 	b.check("200", "GET", "/login?next=%2Fsettings", nil)
 	b.check("401", "POST", "/login", url.Values{"token": {"wrong"}})
 	b.check("401", "POST", "/login?token="+token, url.Values{"token": {""}})

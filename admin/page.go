@@ -7,6 +7,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"path"
 	"strings"
 	"time"
 
@@ -174,16 +175,21 @@ func (p *pages) show(w http.ResponseWriter, made page) {
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// assets sends what pages are made up with.
-func assets(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	kind := map[string]string{"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml"}[name]
-	text, err := files.ReadFile("page/" + name)
-	if kind == "" || err != nil {
+// assetTypes are the content types of what pages are made up with, by path.
+var assetTypes = map[string]string{
+	"/assets/style.css": "text/css; charset=utf-8",
+	"/assets/live.js":   "text/javascript; charset=utf-8",
+	"/assets/icon.svg":  "image/svg+xml",
+}
+
+// asset sends one of them.
+func asset(w http.ResponseWriter, r *http.Request) {
+	text, err := files.ReadFile("page/" + path.Base(r.URL.Path))
+	if err != nil {
 		fail(w, http.StatusNotFound, "there is nothing at "+r.URL.Path)
 		return
 	}
-	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Type", assetTypes[r.URL.Path])
 	w.Header().Set("Cache-Control", "no-cache")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write(text)
@@ -198,7 +204,9 @@ func (p *pages) routes(mux *http.ServeMux) {
 	mux.Handle("/events/{id}", p.read(p.event))
 	mux.HandleFunc("/login", p.login)
 	mux.Handle("/logout", p.post(p.logout))
-	mux.Handle("/assets/{name}", get(assets))
+	for path := range assetTypes {
+		mux.Handle(path, get(asset))
+	}
 	if p.Operator != nil {
 		mux.Handle("/events/{id}/why", p.read(p.why))
 		mux.Handle("/events/{id}/resend", p.act(p.resend))
