@@ -19,7 +19,7 @@ func (o *Outbox) Unlike(queues map[string]Queue) []string {
 	}
 	var names []string
 	for name, q := range o.hooks() {
-		if given, there := queues[name]; there && len(setting.Changed(q.Queue.usual(), given.usual())) > 0 {
+		if given, there := queues[name]; there && len(setting.Changed(q.usual(), given.usual())) > 0 {
 			names = append(names, name)
 		}
 	}

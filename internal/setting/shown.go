@@ -103,7 +103,7 @@ func text(v reflect.Value) string {
 		if value.URL == nil {
 			return ""
 		}
-		return value.URL.String()
+		return value.String()
 	case fmt.Stringer:
 		return value.String()
 	}

@@ -114,7 +114,7 @@ func (a Address) String() string { return a.source }
 // Shown returns the address without what may be secret.
 func (a Address) Shown() string {
 	if a.TemplatedHost() {
-		return a.URL.Scheme + "://<secret>"
+		return a.Scheme + "://<secret>"
 	}
 	return setting.URL{URL: a.URL}.Shown()
 }
