@@ -9,6 +9,7 @@ import (
 	"cmstap/event"
 )
 
+// none says that there is no such call or event.
 var none = event.Refuse(event.NotFound, "There is none of that id; it may be past its retention (outbox.retention).")
 
 // called is a call, and all calls of its delivery.
@@ -18,6 +19,7 @@ type called struct {
 	Newest bool
 }
 
+// call shows one call, and the others of its delivery.
 func (p *pages) call(r *http.Request) (page, error) {
 	call, found, err := p.Store.Call(r.PathValue("id"))
 	if err != nil || !found {
@@ -38,6 +40,7 @@ type told struct {
 	NoDiff  string // why there is none
 }
 
+// event shows one event, what it changed, and what became of it.
 func (p *pages) event(r *http.Request) (page, error) {
 	story, found, err := p.Store.Story(r.PathValue("id"))
 	if err != nil || !found {
@@ -61,6 +64,7 @@ func (p *pages) event(r *http.Request) (page, error) {
 	return page{name: "event", Title: title(story.Topic, story.Entity.ID), Data: data}, nil
 }
 
+// title names an event.
 func title(topic, entity string) string {
 	if entity == "" {
 		return topic
@@ -74,6 +78,7 @@ func (p *pages) why(r *http.Request) (page, error) {
 	return page{name: "why", Title: "Why " + explanation.Topic + " went where it did", Data: explanation}, err
 }
 
+// resend sends an event to a webhook again.
 func (p *pages) resend(r *http.Request) (next string, err error) {
 	id := r.PathValue("id")
 	_, err = p.Operator.Resend(r.Context(), id, r.PostFormValue("webhook"))

@@ -43,6 +43,8 @@ var templates = func() map[string]*template.Template {
 	return all
 }()
 
+// iso is a time for programs, and short is one for people, in a form that filters
+// and commands take.
 func iso(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 func short(t time.Time) string { return t.UTC().Format(time.RFC3339) }
