@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -317,4 +321,91 @@ func TestSendTest(t *testing.T) {
 	if a := d.webhook("a"); call.ID != "" || len(events.Items) != 0 || a.Waiting != 0 || a.Dead != 0 || len(a.Recent) != 0 {
 		t.Errorf("%+v %+v", events, a)
 	}
+}
+
+// TestFollowEnds: if nobody takes what a tail prints, it ends.
+func TestFollowEnds(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, `- { name: a, url: "HOOKS/a", topics: "*.*" }`)
+	reader, writer := io.Pipe()
+	_ = reader.CloseWithError(errors.New("nobody reads"))
+	ended := make(chan string, 1)
+	go func() {
+		var errs bytes.Buffer
+		code := run(t.Context(), nil, []string{"tail", "-c", d.operator.config}, writer, &errs)
+		ended <- fmt.Sprint(code, " ", &errs)
+	}()
+	for {
+		select {
+		case got := <-ended:
+			if got != "1 cmstap: it can not be printed: nobody reads\n" {
+				t.Error(got)
+			}
+			return
+		default: // until the tail is there
+			d.write("x", "{}")
+		}
+	}
+}
+
+// TestTailGoesOn: who comes back to another process gets what happened meanwhile.
+func TestTailGoesOn(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, `- { name: a, url: "HOOKS/a", topics: "*.*" }`)
+	follow := func(after string, until ...string) (last string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+d.admin+"/api/tail", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+deskToken)
+		r.Header.Set("Last-Event-ID", after)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if after == "" {
+			d.write("x", "{}")
+		}
+		kind := ""
+		seen := map[string]bool{}
+		for lines := bufio.NewScanner(response.Body); ; {
+			missing := slices.DeleteFunc(slices.Clone(until), func(one string) bool { return seen[one] })
+			if len(missing) == 0 {
+				return last
+			}
+			if !lines.Scan() {
+				t.Fatalf("%v did not come: %v", missing, lines.Err())
+			}
+			name, value, _ := strings.Cut(lines.Text(), ": ")
+			switch name {
+			case "id":
+				last = value
+			case "event":
+				kind = value
+			case "data":
+				var data json.RawMessage
+				if err := json.Unmarshal([]byte(value), &data); err != nil {
+					t.Fatal(err)
+				}
+				for _, entity := range []string{`"x"`, `"y"`} {
+					if strings.Contains(value, `"entity":`+entity) || strings.Contains(value, `"id":`+entity) {
+						seen[kind+" "+entity] = true
+					}
+				}
+			}
+		}
+	}
+	last := follow("", `event "x"`, `call "x"`)
+	d.write("y", "{}")
+	d.waitLine(t, "msg=delivered", "entity=y")
+	if _, err := d.stop(); err != nil {
+		t.Fatal(err)
+	}
+	d.start(t)
+	if last == "" {
+		t.Fatal("there is no id")
+	}
+	follow(last, `event "y"`, `call "y"`)
 }
