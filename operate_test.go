@@ -105,6 +105,47 @@ func TestResendSurvivesAKill(t *testing.T) {
 	}
 }
 
+// TestKillAmidResend: a kill in the middle of sending many again loses none: what was
+// reached is due, the rest is still given up and counted.
+func TestKillAmidResend(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, `- { name: a, url: "HOOKS/a", topics: "*.*", order: none, retry: { delays: [], on: [5xx] } }`)
+	const failed = 350 // several transactions
+	d.receiver.refuses.Store(true)
+	for n := range failed {
+		d.write(fmt.Sprint("e", n), "{}")
+		d.waitLine(t, "msg=failed", "webhook=a")
+	}
+	d.receiver.refuses.Store(false)
+	var posting sync.WaitGroup
+	posting.Go(func() { // it may end in the middle
+		_, _, _ = ask("POST", "http://"+d.admin+"/api/resend?rate=500", "", map[string]string{"Authorization": "Bearer " + deskToken})
+	})
+	d.got("a " + saved + " resend")
+	d.kill()
+	posting.Wait()
+	d.start(t)
+	given := d.webhook("a").Dead
+	var count, tally event.Tally
+	d.api("GET", "/api/resend", "", &count)
+	d.api("POST", "/api/resend?rate=500", "", &tally)
+	if tally.Deliveries != given || count.Deliveries != given || given == failed {
+		t.Errorf("%d were given up, %d counted, %d sent again", given, count.Deliveries, tally.Deliveries)
+	}
+	t.Logf("%d of %d were reached before the kill", failed-given, failed)
+	missing := func() (n int) {
+		for i := range failed {
+			if _, taken := d.receiver.taken.Load(fmt.Sprint("e", i)); !taken {
+				n++
+			}
+		}
+		return n
+	}
+	for missing() > 0 {
+		d.got("a " + saved + " resend")
+	}
+}
+
 // TestPauseStory: a paused webhook gets nothing, over a restart too, and then all.
 func TestPauseStory(t *testing.T) {
 	t.Parallel()
