@@ -36,6 +36,7 @@ type hooks struct {
 	address string
 	refuses atomic.Bool
 	arrived chan string // path, topic, why again
+	taken   sync.Map    // the ids of entities
 }
 
 func newHooks(t *testing.T) *hooks {
@@ -46,6 +47,9 @@ func newHooks(t *testing.T) *hooks {
 			_, _ = io.WriteString(w, "no \x1b[2J")
 			return
 		}
+		var body struct{ Sys struct{ ID string } }
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		h.taken.Store(body.Sys.ID, true)
 		h.arrived <- strings.TrimSpace(r.URL.Path[1:] + " " + r.Header.Get("X-Contentful-Topic") + " " + r.Header.Get("X-Cmstap-Redelivery"))
 	})).URL
 	return h

@@ -42,7 +42,7 @@ func (c *tailCommand) run(ctx context.Context, out, messages io.Writer) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case first && last == "" && !errors.Is(err, errBroken), errors.As(err, &refused) && refused.status != http.StatusServiceUnavailable:
+		case errors.Is(err, errOutput), first && !errors.Is(err, errBroken), errors.As(err, &refused) && refused.status != http.StatusServiceUnavailable:
 			return err
 		case !said:
 			fmt.Fprintf(messages, "cmstap: %v; it is tried again every second\n", err)
@@ -56,8 +56,12 @@ func (c *tailCommand) run(ctx context.Context, out, messages io.Writer) error {
 	}
 }
 
-// errBroken says that a tail was there and is no more.
-var errBroken = errors.New("the connection ended")
+// What ends following: a tail was there and is no more; or nobody reads what is
+// printed.
+var (
+	errBroken = errors.New("the connection ended")
+	errOutput = errors.New("it can not be printed")
+)
 
 // follow prints what one connection brings; last is the id of what came last.
 func (c *tailCommand) follow(ctx context.Context, query url.Values, last *string, out io.Writer) error {
@@ -84,7 +88,7 @@ func (c *tailCommand) follow(ctx context.Context, query url.Values, last *string
 			kind = value
 		case "data":
 			if err := c.print(out, kind, []byte(value)); err != nil {
-				return err
+				return fmt.Errorf("%w: %w", errOutput, err)
 			}
 			*last = cmp.Or(id, *last)
 		}

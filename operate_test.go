@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -98,6 +102,47 @@ func TestResendSurvivesAKill(t *testing.T) {
 	}
 	for n := range failed {
 		d.waitLine(t, "msg=delivered", fmt.Sprintf("entity=e%d ", n), "attempt=1", "redelivery=resend")
+	}
+}
+
+// TestKillAmidResend: a kill in the middle of sending many again loses none: what was
+// reached is due, the rest is still given up and counted.
+func TestKillAmidResend(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, `- { name: a, url: "HOOKS/a", topics: "*.*", order: none, retry: { delays: [], on: [5xx] } }`)
+	const failed = 350 // several transactions
+	d.receiver.refuses.Store(true)
+	for n := range failed {
+		d.write(fmt.Sprint("e", n), "{}")
+		d.waitLine(t, "msg=failed", "webhook=a")
+	}
+	d.receiver.refuses.Store(false)
+	var posting sync.WaitGroup
+	posting.Go(func() { // it may end in the middle
+		_, _, _ = ask("POST", "http://"+d.admin+"/api/resend?rate=500", "", map[string]string{"Authorization": "Bearer " + deskToken})
+	})
+	d.got("a " + saved + " resend")
+	d.kill()
+	posting.Wait()
+	d.start(t)
+	given := d.webhook("a").Dead
+	var count, tally event.Tally
+	d.api("GET", "/api/resend", "", &count)
+	d.api("POST", "/api/resend?rate=500", "", &tally)
+	if tally.Deliveries != given || count.Deliveries != given || given == failed {
+		t.Errorf("%d were given up, %d counted, %d sent again", given, count.Deliveries, tally.Deliveries)
+	}
+	t.Logf("%d of %d were reached before the kill", failed-given, failed)
+	missing := func() (n int) {
+		for i := range failed {
+			if _, taken := d.receiver.taken.Load(fmt.Sprint("e", i)); !taken {
+				n++
+			}
+		}
+		return n
+	}
+	for missing() > 0 {
+		d.got("a " + saved + " resend")
 	}
 }
 
@@ -317,4 +362,91 @@ func TestSendTest(t *testing.T) {
 	if a := d.webhook("a"); call.ID != "" || len(events.Items) != 0 || a.Waiting != 0 || a.Dead != 0 || len(a.Recent) != 0 {
 		t.Errorf("%+v %+v", events, a)
 	}
+}
+
+// TestFollowEnds: if nobody takes what a tail prints, it ends.
+func TestFollowEnds(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, `- { name: a, url: "HOOKS/a", topics: "*.*" }`)
+	reader, writer := io.Pipe()
+	_ = reader.CloseWithError(errors.New("nobody reads"))
+	ended := make(chan string, 1)
+	go func() {
+		var errs bytes.Buffer
+		code := run(t.Context(), nil, []string{"tail", "-c", d.operator.config}, writer, &errs)
+		ended <- fmt.Sprint(code, " ", &errs)
+	}()
+	for {
+		select {
+		case got := <-ended:
+			if got != "1 cmstap: it can not be printed: nobody reads\n" {
+				t.Error(got)
+			}
+			return
+		default: // until the tail is there
+			d.write("x", "{}")
+		}
+	}
+}
+
+// TestTailGoesOn: who comes back to another process gets what happened meanwhile.
+func TestTailGoesOn(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, `- { name: a, url: "HOOKS/a", topics: "*.*" }`)
+	follow := func(after string, until ...string) (last string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+d.admin+"/api/tail", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+deskToken)
+		r.Header.Set("Last-Event-ID", after)
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if after == "" {
+			d.write("x", "{}")
+		}
+		kind := ""
+		seen := map[string]bool{}
+		for lines := bufio.NewScanner(response.Body); ; {
+			missing := slices.DeleteFunc(slices.Clone(until), func(one string) bool { return seen[one] })
+			if len(missing) == 0 {
+				return last
+			}
+			if !lines.Scan() {
+				t.Fatalf("%v did not come: %v", missing, lines.Err())
+			}
+			name, value, _ := strings.Cut(lines.Text(), ": ")
+			switch name {
+			case "id":
+				last = value
+			case "event":
+				kind = value
+			case "data":
+				var data json.RawMessage
+				if err := json.Unmarshal([]byte(value), &data); err != nil {
+					t.Fatal(err)
+				}
+				for _, entity := range []string{`"x"`, `"y"`} {
+					if strings.Contains(value, `"entity":`+entity) || strings.Contains(value, `"id":`+entity) {
+						seen[kind+" "+entity] = true
+					}
+				}
+			}
+		}
+	}
+	last := follow("", `event "x"`, `call "x"`)
+	d.write("y", "{}")
+	d.waitLine(t, "msg=delivered", "entity=y")
+	if _, err := d.stop(); err != nil {
+		t.Fatal(err)
+	}
+	d.start(t)
+	if last == "" {
+		t.Fatal("there is no id")
+	}
+	follow(last, `event "y"`, `call "y"`)
 }
