@@ -268,7 +268,7 @@ func testWithoutScript(t *testing.T, b *tab, s *site) {
 // testKeyboard: the tab key reaches the skip link, the navigation, the filter and
 // the rows, each with a mark that can be seen; enter follows.
 func testKeyboard(t *testing.T, b *tab, _ *site) {
-	b.open("/calls?webhook=ill")
+	b.open("/calls?webhook=ill&entity=hello")
 	const where = `(e => [e.innerText || e.name, getComputedStyle(e).outlineStyle].join(" "))(document.activeElement)`
 	var reached []string
 	for range 23 {

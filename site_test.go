@@ -105,6 +105,6 @@ func (s *site) write(t *testing.T, id string) string {
 func (s *site) addresses() map[string]string {
 	return map[string]string{
 		"overview": "/", "calls": "/calls", "failed": "/calls?webhook=nonsense&result=failed", "call": "/calls/" + s.call, "events": "/events",
-		"event": "/events/" + s.event, "why": "/events/" + s.event + "/why", "dead": "/dead", "wrong": "/calls?since=yesterday", "gone": "/events/none",
+		"event": "/events/" + s.event, "why": "/events/" + s.event + "/why", "dead": "/dead", "settings": "/settings", "try": "/try", "wrong": "/calls?since=yesterday", "gone": "/events/none",
 	}
 }
