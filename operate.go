@@ -37,6 +37,20 @@ func (o *operations) Backlogs() ([]event.Backlog, error) {
 	return list, err
 }
 
+// Call implements admin.Store: with the body that was sent.
+func (o *operations) Call(id string) (call event.Call, found bool, err error) {
+	call, found, err = o.Outbox.Call(id)
+	if err != nil || call.Wire == nil {
+		return call, found, err
+	}
+	e, there, err := o.Whole(call.Event)
+	if err == nil && there {
+		o.tap.now().Restore(&e)
+		call.Wire.Body = o.sender.Body(event.Delivery{Want: event.Want{Webhook: call.Webhook}, Event: &e}, call.Wire.Bytes)
+	}
+	return call, found, err
+}
+
 // Resend implements admin.Operator.
 func (o *operations) Resend(ctx context.Context, id, webhook string) (event.Resent, error) {
 	err := o.Outbox.Resend(ctx, id, webhook)

@@ -113,8 +113,8 @@ func testEveryPage(t *testing.T, b *tab, s *site) {
 	if b.open("/calls?webhook=nonsense"); !strings.Contains(b.text("tbody .error"), evilWord) {
 		t.Error("the evil error is not shown")
 	}
-	if b.open("/calls/" + s.call); b.text("main pre") != evil {
-		t.Error("the evil answer is not shown")
+	if b.open("/calls/" + s.call); b.text("main pre:last-of-type") != evil || !strings.Contains(b.text("main pre"), "window.hit") {
+		t.Error("the evil request or answer is not shown")
 	}
 	if b.open("/events/" + s.event); !strings.Contains(b.text("main pre"), "window.hit") || eval[int](b, `document.querySelectorAll(".diff .added").length`) != 2 {
 		t.Errorf("the evil payload is not shown, or its diff: %s", b.text("main"))

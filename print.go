@@ -100,6 +100,9 @@ func printCall(out io.Writer, c *event.Call) error {
 	}
 	fmt.Fprintf(out, "\n%s %s (%d bytes)\n", printable(c.Wire.Method), printable(c.Wire.URL), c.Wire.Bytes)
 	printHeaders(out, c.Wire.Headers)
+	if c.Wire.Body != "" {
+		fmt.Fprintf(out, "\n%s\n", printable(c.Wire.Body))
+	}
 	if c.Status != 0 {
 		fmt.Fprintf(out, "\n%d\n", c.Status)
 		printHeaders(out, c.Wire.AnswerHeaders)

@@ -15,9 +15,12 @@ type Wire struct {
 	// URL is scheme and host; what follows may be secret.
 	URL     string   `json:"url"`
 	Headers []Header `json:"headers"`
-	// Bytes is the size of the request's body, which is not kept: it can be made
-	// again from the event.
-	Bytes int64 `json:"bytes"`
+	// Bytes is the size of the request's body, which is not kept. Body is its
+	// beginning, up to 64 KiB, made again from the event where one call is asked for;
+	// it is empty if the settings or the event make another body now, or if the call
+	// had many events.
+	Bytes int64  `json:"bytes"`
+	Body  string `json:"body,omitempty"`
 	// AnswerHeaders and Answer are the answer's, of its body the first 4 KiB.
 	AnswerHeaders []Header `json:"answer_headers,omitempty"`
 	Answer        string   `json:"answer,omitempty"`

@@ -263,7 +263,7 @@ func (l *line) deliver(ctx context.Context, b bundle, probe bool) {
 func (l *line) culprits(b bundle) bundle {
 	var found, others bundle
 	for _, d := range b {
-		if l.canFill(d) {
+		if _, made := l.body(d); made {
 			others = append(others, d)
 		} else {
 			found = append(found, d)
@@ -274,12 +274,6 @@ func (l *line) culprits(b bundle) bundle {
 	}
 	l.release(others)
 	return found
-}
-
-func (l *line) canFill(d event.Delivery) (filled bool) {
-	defer func() { _ = recover() }() // it is said already
-	_, err := l.fill(bundle{d})
-	return err == nil
 }
 
 // attempt makes one attempt, unless the stop cuts it off. A delivery that
