@@ -23,7 +23,7 @@ var version = "development"
 
 // memoryLimit is a soft limit on the heap: the store's garbage would grow
 // without one. GOMEMLIMIT wins over it.
-const memoryLimit = 160 << 20
+const memoryLimit = 136 << 20
 
 func main() {
 	if os.Getenv("GOMEMLIMIT") == "" {

@@ -31,7 +31,7 @@ const directWriters = 64
 // fast as they go, without HTTP and without a CMS. It prints what parseDirect
 // reads.
 func direct(ctx context.Context, folder, seconds string) error {
-	debug.SetMemoryLimit(160 << 20) // as cmstap sets it
+	debug.SetMemoryLimit(136 << 20) // as cmstap sets it
 	span, err := strconv.Atoi(seconds)
 	if err != nil {
 		return err
