@@ -20,6 +20,7 @@ type tailCommand struct {
 	window      `embed:""`
 	Webhook     string `placeholder:"NAME" help:"Calls of this webhook, and events that it wanted."`
 	Result      string `placeholder:"RESULT" help:"Calls only: delivered, retrying or failed."`
+	Status      string `placeholder:"STATUS" help:"Calls only: 404, a class such as 5xx, or none."`
 	Topic       string `placeholder:"TYPE.ACTION" help:"Of this topic."`
 	Entity      string `placeholder:"ID" help:"Of this entity."`
 	Environment string `placeholder:"NAME" help:"Of this environment."`
@@ -33,7 +34,7 @@ const again = time.Second
 // from where it was.
 func (c *tailCommand) run(ctx context.Context, out, messages io.Writer) error {
 	query := parameters(map[string]string{
-		"webhook": c.Webhook, "result": c.Result, "topic": c.Topic, "entity": c.Entity, "environment": c.Environment, "text": c.Text,
+		"webhook": c.Webhook, "result": c.Result, "status": c.Status, "topic": c.Topic, "entity": c.Entity, "environment": c.Environment, "text": c.Text,
 	})
 	last, said := "", false
 	for first := true; ; first = false {

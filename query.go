@@ -32,6 +32,7 @@ type callsCommand struct {
 	window      `embed:""`
 	Webhook     string `placeholder:"NAME" help:"Calls of this webhook only."`
 	Result      string `placeholder:"RESULT" help:"delivered, retrying or failed."`
+	Status      string `placeholder:"STATUS" help:"404, a class such as 5xx, or none."`
 	Topic       string `placeholder:"TYPE.ACTION" help:"Of this topic."`
 	Entity      string `placeholder:"ID" help:"Of this entity."`
 	Environment string `placeholder:"NAME" help:"Of this environment."`
@@ -64,7 +65,7 @@ func (c *callsCommand) run(ctx context.Context, out io.Writer) error {
 		return errors.New("--limit must be at least 1")
 	}
 	query := parameters(map[string]string{
-		"webhook": c.Webhook, "result": c.Result, "topic": c.Topic, "entity": c.Entity, "environment": c.Environment,
+		"webhook": c.Webhook, "result": c.Result, "status": c.Status, "topic": c.Topic, "entity": c.Entity, "environment": c.Environment,
 		"text": c.Text, "since": c.Since, "until": c.Until,
 	})
 	all := event.Page[event.Call]{Items: []event.Call{}}

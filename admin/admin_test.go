@@ -224,6 +224,9 @@ func TestFilters(t *testing.T) {
 	check("/api/calls?since=1h&until=2999-01-01T00:00:00Z", "failed", "retrying", "delivered")
 	check("/api/calls?until=1h")
 	check("/api/calls?environment=dev")
+	check("/api/calls?status=5xx", "failed")
+	check("/api/calls?status=350", "retrying")
+	check("/api/calls?status=none")
 	check("/api/events?topic=Entry.publish&entity=x&limit=1", "")
 	check("/api/events?since=2999-01-01T00:00:00%2B01:00")
 	check("/api/webhooks", "delivered", "failed", "retrying", "waiting")
@@ -233,7 +236,7 @@ func TestWrongParameters(t *testing.T) {
 	t.Parallel()
 	w := newWindow(t, "listen: 127.0.0.1:0")
 	for _, target := range []string{
-		"/api/calls?limit=0", "/api/calls?limit=501", "/api/calls?limit=x", "/api/calls?result=good", "/api/calls?since=yesterday", "/api/calls?until=-1h",
+		"/api/calls?limit=0", "/api/calls?limit=501", "/api/calls?limit=x", "/api/calls?result=good", "/api/calls?status=99", "/api/calls?status=xx", "/api/events?status=200", "/api/calls?since=yesterday", "/api/calls?until=-1h",
 		"/api/calls?cursor=zz", "/api/events?cursor=00", "/api/calls?topik=x", "/api/calls?topic=a&topic=b", "/api/events?webhook=a", "/api/webhooks?x=1", "/api/calls?a=%zz", "/api/calls?a;b",
 	} {
 		if status, body := w.ask("GET", target, nil); status != 400 {
@@ -358,7 +361,7 @@ func FuzzParameters(f *testing.F) {
 		}
 	}
 	slices.Sort(targets)
-	if len(targets) != 43 {
+	if len(targets) != 45 {
 		f.Fatalf("%d parameters", len(targets))
 	}
 	f.Fuzz(func(t *testing.T, value, other string) {

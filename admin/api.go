@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"time"
@@ -40,7 +41,7 @@ func (a api) webhooks(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a api) calls(w http.ResponseWriter, r *http.Request) {
-	query, err := parseQuery(r.URL, append(ofEvents, "webhook", "result"), time.Now())
+	query, err := parseQuery(r.URL, append(ofEvents, "webhook", "result", "status"), time.Now())
 	if err != nil {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
@@ -96,6 +97,9 @@ func known(u *url.URL, names []string) error {
 	return nil
 }
 
+// statusForm is what status selects calls by.
+var statusForm = regexp.MustCompile(`^([1-9][0-9][0-9]|[1-9]xx|none)$`)
+
 // parseQuery reads the parameters of a query; the error is for the caller.
 func parseQuery(u *url.URL, names []string, now time.Time) (event.Query, error) {
 	if err := known(u, names); err != nil {
@@ -104,10 +108,13 @@ func parseQuery(u *url.URL, names []string, now time.Time) (event.Query, error) 
 	values := u.Query()
 	q := event.Query{
 		Webhook: values.Get("webhook"), Topic: values.Get("topic"), Entity: values.Get("entity"), Environment: values.Get("environment"),
-		Result: values.Get("result"), Text: values.Get("text"), Cursor: values.Get("cursor"), Limit: usualLimit,
+		Result: values.Get("result"), Status: values.Get("status"), Text: values.Get("text"), Cursor: values.Get("cursor"), Limit: usualLimit,
 	}
 	if !slices.Contains([]string{"", "delivered", "retrying", "failed"}, q.Result) {
 		return q, fmt.Errorf("result must be delivered, retrying or failed, not %q", q.Result)
+	}
+	if q.Status != "" && !statusForm.MatchString(q.Status) {
+		return q, fmt.Errorf("status must be one such as 404, a class such as 4xx, or none, not %q", q.Status)
 	}
 	if text := values.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)

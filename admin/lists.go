@@ -32,7 +32,7 @@ type listed[T any] struct {
 	Live   bool   // new ones are shown as they come
 }
 
-var ofCalls = append(slices.Clone(ofEvents), "webhook", "result")
+var ofCalls = append(slices.Clone(ofEvents), "webhook", "result", "status")
 
 // results are the results that a call may have.
 var results = []string{"delivered", "retrying", "failed"}

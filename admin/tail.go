@@ -12,7 +12,7 @@ import (
 )
 
 // ofTail are the parameters of a tail: those of calls, but for what pages.
-var ofTail = []string{"webhook", "result", "topic", "entity", "environment", "text"}
+var ofTail = []string{"webhook", "result", "status", "topic", "entity", "environment", "text"}
 
 // tail sends what happens, as server-sent events (the HTML standard, section
 // 9.2), until the reader leaves.

@@ -3,6 +3,8 @@ package event
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -52,6 +54,7 @@ type Query struct {
 	Entity      string // its id
 	Environment string // as the caller addressed it
 	Result      string // of calls: delivered, retrying or failed
+	Status      string // of calls: a status (404), a class (4xx), or none
 	// Text is looked for in topic, entity, event id and error, in upper or lower
 	// case.
 	Text  string
@@ -60,6 +63,23 @@ type Query struct {
 	// Cursor is where an earlier page ended.
 	Cursor string
 	Limit  int // items of a page, at least 1
+}
+
+// NoStatus selects calls that had no answer.
+const NoStatus = "none"
+
+// HasStatus tells whether the query selects calls with a status; 0 is that of a call
+// without an answer.
+func (q Query) HasStatus(status int) bool {
+	switch {
+	case q.Status == "":
+		return true
+	case q.Status == NoStatus:
+		return status == 0
+	case strings.HasSuffix(q.Status, "xx"):
+		return q.Status == strconv.Itoa(status/100)+"xx"
+	}
+	return q.Status == strconv.Itoa(status)
 }
 
 // Page is a part of an answer to a query.

@@ -186,7 +186,7 @@ func readCall(txn *badger.Txn, webhook string, key, text []byte) (event.Call, er
 // matches tells whether a query selects a call. The webhook was looked at before.
 func matches(c *event.Call, q event.Query) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
-	return is(q.Topic, c.Topic) && is(q.Entity, c.Entity) && is(q.Environment, c.Environment) && is(q.Result, c.Result) &&
+	return is(q.Topic, c.Topic) && is(q.Entity, c.Entity) && is(q.Environment, c.Environment) && is(q.Result, c.Result) && q.HasStatus(c.Status) &&
 		within(c.Time, q) && hasText(q.Text, c.Topic, c.Entity, c.Event, c.Error)
 }
 

@@ -95,6 +95,7 @@ func (l *logModel) query() event.Query {
 	return event.Query{
 		Webhook: maybe("of webhook", "a", "b", "none"), Topic: maybe("of topic", "Entry.publish", "Entry"), Entity: maybe("of entity", "e1", "e"),
 		Environment: maybe("of environment", "dev"), Result: maybe("of result", "delivered", "retrying", "failed"),
+		Status: maybe("of status", "200", "2xx", "none", "404"),
 		Text: maybe("text", "ENTRY.pub", "e2", "time", "REFUSED", "zz"), Since: at("since"), Until: at("until"), Limit: rapid.IntRange(1, 7).Draw(l.T, "limit"),
 	}
 }
@@ -132,6 +133,9 @@ func (l *logModel) selected(q event.Query, also func(event.Call) bool) []event.C
 	found := []event.Call{}
 	for _, c := range l.calls {
 		text := strings.ToLower(c.Topic + "\n" + c.Entity + "\n" + c.Event + "\n" + c.Error)
+		if status := map[string]bool{"": true, "200": c.Status == 200, "2xx": c.Status == 200, "none": c.Status == 0}; !status[q.Status] {
+			continue
+		}
 		if also(c) && (q.Webhook == "" || q.Webhook == c.Webhook) && (q.Result == "" || q.Result == c.Result) &&
 			(q.Topic == "" || q.Topic == c.Topic) && (q.Entity == "" || q.Entity == c.Entity) && (q.Environment == "" || q.Environment == c.Environment) &&
 			strings.Contains(text, strings.ToLower(q.Text)) && (q.Since.IsZero() || !c.Time.Before(q.Since)) && (q.Until.IsZero() || c.Time.Before(q.Until)) {

@@ -72,7 +72,7 @@ func (w *watchers) called(o *Outbox, key []byte, r attemptRecord) {
 }
 
 func selectsNews(e *eventRecord, r *event.Recorded, q event.Query) bool {
-	return q.Result == "" && (q.Webhook == "" || slices.Contains(r.Webhooks, q.Webhook)) && selects(e, q)
+	return q.Result == "" && q.Status == "" && (q.Webhook == "" || slices.Contains(r.Webhooks, q.Webhook)) && selects(e, q)
 }
 
 // tell never waits. The caller holds the lock.
