@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -221,5 +223,35 @@ func TestReloadCommand(t *testing.T) {
 	r.write("lookup: never", `- { name: a, url: "RECEIVER/b", topics: "*.*" }`)
 	if code, _, stderr := o.run("reload"); code != 1 || !strings.Contains(stderr, "answered 422") || !strings.Contains(stderr, "lookup: must be needed or off") {
 		t.Errorf("%d %s", code, stderr)
+	}
+}
+
+// A signal opens the log file again, also if the reload is refused.
+func TestSignalOpensTheLogAgain(t *testing.T) {
+	t.Parallel()
+	const hook = `- { name: a, url: "RECEIVER/a", topics: "*.*" }`
+	r := newReloading(t, hook)
+	file := filepath.Join(t.TempDir(), "cmstap.log")
+	r.write("log: { file: "+file+" }", hook)
+	config, err := loadConfig(r.file, &runCommand{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	hangup, ended := make(chan os.Signal), make(chan error, 1)
+	go func() { ended <- (&runCommand{Config: r.file}).run(ctx, hangup, io.Discard) }()
+	waitFile(t, config.Log.File, "msg=started")
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	r.write("log: { file: "+file+" }\nlookup: never", hook)
+	hangup <- syscall.SIGHUP
+	waitFile(t, file, "msg=reload error=")
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -96,7 +96,7 @@ func (l *logModel) query() event.Query {
 		Webhook: maybe("of webhook", "a", "b", "none"), Topic: maybe("of topic", "Entry.publish", "Entry"), Entity: maybe("of entity", "e1", "e"),
 		Environment: maybe("of environment", "dev"), Result: maybe("of result", "delivered", "retrying", "failed"),
 		Status: maybe("of status", "200", "2xx", "none", "404"),
-		Text: maybe("text", "ENTRY.pub", "e2", "time", "REFUSED", "zz"), Since: at("since"), Until: at("until"), Limit: rapid.IntRange(1, 7).Draw(l.T, "limit"),
+		Text:   maybe("text", "ENTRY.pub", "e2", "time", "REFUSED", "zz"), Since: at("since"), Until: at("until"), Limit: rapid.IntRange(1, 7).Draw(l.T, "limit"),
 	}
 }
 
