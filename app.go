@@ -66,8 +66,8 @@ func newApp(c *Config, log *appLog, load func() (*Config, error)) (*app, error) 
 	front.MaxCopy = int(c.Outbox.MaxPayload) + 1<<20 // an answer may wrap the entity
 	a.proxy = proxy.New(front, a.tap, a.log)
 	a.tap.fetch = a.proxy.Fetch
-	operations := &operations{a.outbox, &a.config, a.tap, a.sender, last, a.log}
-	parts := admin.Parts{Ready: a.ready.Load, Store: operations, Operator: operations, Control: a, Metrics: a.tap.metrics.handler()}
+	operations := &operations{Outbox: a.outbox, config: &a.config, tap: a.tap, sender: a.sender, recent: last, log: a.log}
+	parts := admin.Parts{Ready: a.ready.Load, Store: operations, Operator: operations, Control: a, Metrics: a.tap.metrics.handler(), Log: a.log}
 	if a.admin, err = admin.New(c.Admin, parts); err != nil {
 		return nil, errors.Join(err, a.outbox.Close())
 	}

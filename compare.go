@@ -18,6 +18,10 @@ const maxDifferences = 1000
 // Compare implements admin.Operator.
 func (o *operations) Compare(ctx context.Context, config []byte, query event.Query, report func(event.Comparison)) (event.Comparison, error) {
 	result := event.Comparison{Differences: []event.Difference{}}
+	if !o.comparing.TryLock() {
+		return result, event.Refuse(event.Conflict, "another config is being tried; wait for that")
+	}
+	defer o.comparing.Unlock()
 	other, aliases, err := o.config.Load().posted(config)
 	if err != nil {
 		return result, err
@@ -34,6 +38,9 @@ func (o *operations) Compare(ctx context.Context, config []byte, query event.Que
 	}
 	err = o.Walk(ctx, query, func(events []event.Event) error {
 		for i := range events {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			e := &events[i]
 			other.Restore(e)
 			o.tap.now().Restore(e)

@@ -171,6 +171,8 @@ func (c *Config) validateWebhooks(check setting.Check) {
 		switch {
 		case w.Name == "":
 			at.Add("name", "give the webhook a name; the log and the outbox know it by that")
+		case w.Name == "." || w.Name == "..":
+			at.Add("name", "%q means a folder in addresses; give the webhook another name", w.Name)
 		case strings.ContainsFunc(w.Name, func(r rune) bool { return r < ' ' || r == 0x7f }) || len(w.Name) > 100:
 			at.Add("name", "must be at most 100 bytes without control characters")
 		case taken:

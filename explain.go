@@ -233,7 +233,7 @@ func (e *explanation) print(out io.Writer) error {
 	for i := range e.Events {
 		e.Events[i].print(&b)
 	}
-	_, err := io.WriteString(out, b.String())
+	_, err := io.WriteString(out, printable(b.String()))
 	return err
 }
 

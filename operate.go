@@ -23,6 +23,9 @@ type operations struct {
 	sender *sender.Sender
 	recent *recent
 	log    *slog.Logger
+	// comparing is held by the one comparison that may run: it costs what somebody
+	// else's filters cost.
+	comparing sync.Mutex
 }
 
 // Backlogs implements admin.Store: with what the sender knows.

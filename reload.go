@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"strings"
-	"time"
 
 	"cmstap/admin"
 	"cmstap/internal/setting"
@@ -23,9 +21,6 @@ var (
 	lively      = []string{"proxy.dialect", "log.level"}
 )
 
-// reloadBound is how long a reload waits for the disk.
-const reloadBound = 10 * time.Second
-
 // Reload implements admin.Control.
 func (a *app) Reload(ctx context.Context) (admin.Reloaded, error) {
 	a.reloading.Lock()
@@ -36,7 +31,7 @@ func (a *app) Reload(ctx context.Context) (admin.Reloaded, error) {
 	}
 	var done admin.Reloaded
 	if err == nil {
-		done, err = a.replace(ctx, config)
+		done, err = a.replace(context.WithoutCancel(ctx), config) // who asked may leave
 	}
 	a.tap.metrics.reloaded(err)
 	if err != nil {
@@ -75,12 +70,11 @@ func isAt(path string, others []string) bool {
 	return false
 }
 
-// replace puts a config in force. The store comes first: what follows may ask it for
-// any webhook. What waits is sent with the new settings.
+// replace puts a config in force, however long the disk takes: half of it is never in
+// force. The store comes first: what follows may ask it for any webhook. What waits is
+// sent with the new settings.
 func (a *app) replace(ctx context.Context, c *Config) (admin.Reloaded, error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, reloadBound, errors.New("the disk takes too long"))
-	defer cancel()
-	if err := a.outbox.Replace(bounded, c.queues()); err != nil {
+	if err := a.outbox.Replace(ctx, c.queues()); err != nil {
 		return admin.Reloaded{}, fmt.Errorf("the webhooks can not be stored: %w", err)
 	}
 	a.tap.metrics.begin(c.names())

@@ -58,23 +58,25 @@ func (c *resendCommand) run(ctx context.Context, in *os.File, out, progress io.W
 		return err
 	}
 	resent := []event.Resent{}
+	var refused error // one webhook does not keep the others from it
 	for _, webhook := range webhooks {
 		var one event.Resent
 		if err := c.do(ctx, http.MethodPost, "/api/events/"+url.PathEscape(id)+"/resend", url.Values{"webhook": {webhook}}, &one); err != nil {
-			return fmt.Errorf("webhook %s: %w", webhook, err)
+			refused = errors.Join(refused, fmt.Errorf("webhook %s: %w", printable(webhook), err))
+			continue
 		}
 		resent = append(resent, one)
 	}
 	if c.JSON {
-		return printJSON(out, event.Page[event.Resent]{Items: resent})
+		return errors.Join(printJSON(out, event.Page[event.Resent]{Items: resent}), refused)
 	}
 	for _, one := range resent {
 		fmt.Fprintf(out, "event %s goes to %s again\n", printable(one.Event), printable(one.Webhook))
 	}
-	if len(resent) == 0 {
+	if len(webhooks) == 0 {
 		return fmt.Errorf("no webhook wanted the event%w", errNothing)
 	}
-	return nil
+	return refused
 }
 
 // target is the event that is meant, and the webhooks.
@@ -116,6 +118,7 @@ func (c *resendCommand) resendFailed(ctx context.Context, in *os.File, out, prog
 // refuse prints the count for a program that reads it.
 func (w *window) refuse(out io.Writer, count event.Tally, err error) error {
 	if w.JSON {
+		count.Done = false
 		return errors.Join(printJSON(out, count), err)
 	}
 	return err

@@ -6,12 +6,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"time"
 
 	"cmstap/internal/setting"
+
+	"golang.org/x/net/netutil"
 )
 
 // Config is the part admin of the config file.
@@ -70,7 +73,15 @@ type Parts struct {
 	Operator Operator // nil: nothing can be done here, only looked at
 	Control  Control  // nil: cmstap itself can not be asked
 	Metrics  http.Handler
+	Log      *slog.Logger // nil: nothing is said
 }
+
+// maxConnections bounds the connections, so that who looks can not take the files
+// that the proxy needs; readBound is how long a request may take to come.
+const (
+	maxConnections = 256
+	readBound      = 30 * time.Second
+)
 
 // Admin is the admin listener.
 type Admin struct {
@@ -83,7 +94,7 @@ type Admin struct {
 func New(config Config, parts Parts) (*Admin, error) {
 	ctx, end := context.WithCancel(context.Background())
 	a := &Admin{end: end, server: &http.Server{
-		Handler: Handler(config, parts), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: time.Minute,
+		Handler: Handler(config, parts), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: readBound, WriteTimeout: time.Minute,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 32 << 10, BaseContext: func(net.Listener) context.Context { return ctx },
 	}}
 	if config.Listen == "" {
@@ -93,7 +104,7 @@ func New(config Config, parts Parts) (*Admin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.listen: %w", err)
 	}
-	a.listener = listener
+	a.listener = netutil.LimitListener(listener, maxConnections)
 	return a, nil
 }
 
@@ -124,7 +135,7 @@ func Handler(config Config, parts Parts) http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "there is nothing at "+r.URL.Path)
 	})
-	g := newGuard(config)
+	g := newGuard(config, parts.Log)
 	(&pages{parts, g}).routes(mux)
 	return g.around(mux)
 }

@@ -310,7 +310,9 @@ func TestOtherSites(t *testing.T) {
 	check("POST", "Sec-Fetch-Site", "same-site", 403)
 	check("DELETE", "Origin", "https://evil.example", 403)
 	check("POST", "Sec-Fetch-Site", "same-origin", 405)
-	check("GET", "Sec-Fetch-Site", "cross-site", 200)
+	check("GET", "Sec-Fetch-Site", "cross-site", 403)
+	check("GET", "Sec-Fetch-Site", "none", 200)
+	check("GET", "Sec-Fetch-Site", "same-origin", 200)
 }
 
 func TestSettings(t *testing.T) {

@@ -181,6 +181,15 @@ func send(w http.ResponseWriter, status int, contentType string, body any) {
 	_, _ = w.Write(text.Bytes())
 }
 
+// unbound lets an answer take as long as it does, once the request was read. Without
+// it the end of readBound would look as if the client had left.
+func unbound(w http.ResponseWriter) *http.ResponseController {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Time{})
+	_ = control.SetWriteDeadline(time.Time{})
+	return control
+}
+
 func head(w http.ResponseWriter, status int, contentType string) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Cache-Control", "no-store")

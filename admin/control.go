@@ -49,6 +49,11 @@ func (c console) routes(mux *http.ServeMux) {
 }
 
 func (c console) reload(w http.ResponseWriter, r *http.Request) {
+	if err := known(r.URL, nil); err != nil {
+		fail(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	unbound(w) // the disk may take its time
 	done, err := c.Reload(r.Context())
 	if err != nil {
 		fail(w, http.StatusUnprocessableEntity, err.Error())
@@ -70,8 +75,8 @@ func (c console) level(w http.ResponseWriter, _ *http.Request) {
 
 func (c console) setLevel(w http.ResponseWriter, r *http.Request) {
 	var wanted level
-	err := json.NewDecoder(io.LimitReader(r.Body, 1<<10)).Decode(&wanted)
-	if err != nil || !c.SetLevel(wanted.Level) {
+	text, err := io.ReadAll(io.LimitReader(r.Body, 1<<10))
+	if err != nil || json.Unmarshal(text, &wanted) != nil || !c.SetLevel(wanted.Level) {
 		fail(w, http.StatusBadRequest, `send {"level": "debug"}, or info, warn or error`)
 		return
 	}

@@ -3,12 +3,14 @@ package admin
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,10 +20,16 @@ import (
 type guard struct {
 	config   Config
 	sessions *sessions
-	guesses  *guesses
+	log      *slog.Logger
+	wrong    atomic.Int64 // when a wrong token was last said; seconds since 1970
 }
 
-func newGuard(config Config) *guard { return &guard{config, newSessions(), newGuesses()} }
+func newGuard(config Config, log *slog.Logger) *guard {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &guard{config: config, sessions: newSessions(), log: log}
+}
 
 // around is the one place that decides who may come in.
 func (g *guard) around(next http.Handler) http.Handler {
@@ -37,13 +45,12 @@ func (g *guard) around(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		case !g.config.isNamed(r.Host):
 			fail(w, http.StatusMisdirectedRequest, "the Host header names another server; list its name under admin.hosts if it is this one's")
+		case isForPrograms(r.URL.Path) && isFromElsewhere(r):
+			fail(w, http.StatusForbidden, "a request from another site's page is refused")
 		case !g.config.Token.IsSet() || g.config.isOpen(r.URL.Path) || g.sessions.has(r, time.Now()):
 			allowed.ServeHTTP(w, r)
 		case token == "" && !isForPrograms(r.URL.Path):
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(comeBack(r)), http.StatusSeeOther)
-		case token != "" && !g.guesses.allowed(sourceOf(r)):
-			w.Header().Set("Retry-After", "1")
-			fail(w, http.StatusTooManyRequests, "too many wrong tokens came from this address; wait a second")
 		case !g.isToken(r, token):
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			fail(w, http.StatusUnauthorized, "send the header Authorization: Bearer with admin.token")
@@ -63,6 +70,13 @@ func (c Config) isOpen(path string) bool {
 // told so, and not led to the login.
 func isForPrograms(path string) bool {
 	return path == "/metrics" || strings.HasPrefix(path, "/api/")
+}
+
+// isFromElsewhere tells whether a page of another site made a browser send a request
+// (Fetch Metadata). A link from there to a page of this listener is no harm.
+func isFromElsewhere(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return site == "cross-site" || site == "same-site"
 }
 
 // comeBack is the page that a request without a login is for.
@@ -95,15 +109,17 @@ func bearer(authorization string) string {
 	return strings.TrimSpace(token)
 }
 
-// isToken compares in a time that tells nothing of the token, and counts a wrong
-// one.
+// isToken compares in a time that tells nothing of the token, and says wrong ones,
+// once a minute at most. Their number is not bounded: nobody guesses a random token of
+// 16 characters, and a bound would lock out whoever shares an address with who tries.
 func (g *guard) isToken(r *http.Request, token string) bool {
 	got, want := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(g.config.Token.Reveal()))
 	if subtle.ConstantTimeCompare(got[:], want[:]) == 1 {
 		return true
 	}
-	if token != "" {
-		g.guesses.add(sourceOf(r))
+	now := time.Now().Unix()
+	if token != "" && now-g.wrong.Swap(now) >= 60 {
+		g.log.Warn("wrong_token", "client", r.RemoteAddr, "hint", "somebody sent a token that is not admin.token; further ones are not said for a minute")
 	}
 	return false
 }

@@ -18,9 +18,6 @@ func (p *pages) login(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, next, http.StatusSeeOther)
 	case r.Method != http.MethodPost:
 		p.askToken(w, http.StatusOK, "", next)
-	case !p.guard.guesses.allowed(sourceOf(r)):
-		w.Header().Set("Retry-After", "1")
-		p.askToken(w, http.StatusTooManyRequests, "Too many wrong tokens came from this address. Wait a second.", next)
 	case !p.guard.isToken(r, r.PostFormValue("token")):
 		p.askToken(w, http.StatusUnauthorized, "That is not the token.", next)
 	default:

@@ -159,37 +159,3 @@ func TestLoginEnds(t *testing.T) {
 		b.check("200", "GET", "/settings", nil)
 	})
 }
-
-// TestGuessing: after five wrong tokens in a second nobody at that address is told
-// whether a further one is right.
-func TestGuessing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := newBrowser(t)
-		for range 3 {
-			b.check("401", "POST", "/login", url.Values{"token": {"a guess"}})
-		}
-		for range 2 {
-			b.check("401", "GET", "/api/replay", nil, "Authorization", "Bearer guess")
-		}
-		b.check("401", "GET", "/api/replay", nil)
-		b.check("429", "POST", "/login", right("/"))
-		b.check("429", "GET", "/api/replay?since=1h", nil, "Authorization", "Bearer "+token)
-		for other, want := range map[string]string{"192.0.2.2:1": "200", "192.0.2.1:2": "429", "[2001:db8::1]:1": "200"} {
-			b.from = other
-			b.check(want, "GET", "/api/replay?since=1h", nil, "Authorization", "Bearer "+token)
-		}
-		for i := range 5 {
-			b.from = fmt.Sprintf("[2001:db8::%d]:1", i)
-			b.check("401", "POST", "/login", url.Values{"token": {"a guess"}})
-		}
-		b.from = "[2001:db8::ffff]:1"
-		b.check("429", "POST", "/login", right("/"))
-		b.from = "[2001:db8:0:1::1]:1"
-		b.check("303 /", "POST", "/login", right("/"))
-		b.cookie, b.from = nil, "192.0.2.1:1"
-		time.Sleep(time.Second)
-		synctest.Wait()
-		b.check("303 /", "POST", "/login", right("/"))
-	})
-}

@@ -136,7 +136,7 @@ func (d desk) test(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // a webhook's timeout may be ten minutes
+	unbound(w) // a webhook's timeout may be ten minutes
 	call, err := d.Test(r.Context(), r.PathValue("name"))
 	done(w, call, err)
 }
@@ -228,8 +228,7 @@ func (d desk) compare(w http.ResponseWriter, r *http.Request) {
 // then its end. What fails before the first line is a problem as anywhere; later
 // it is a last line with an error.
 func stream[T any](w http.ResponseWriter, work func(report func(T)) (T, error)) {
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Time{})
+	control := unbound(w)
 	begun := false
 	line := func(body any) {
 		if !begun {

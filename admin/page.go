@@ -114,12 +114,12 @@ func (p *pages) post(handle http.HandlerFunc) http.Handler {
 // form takes in a form of so many bytes at most.
 func (p *pages) form(most int64, handle http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // much may be sent again
 		r.Body = http.MaxBytesReader(w, r.Body, most)
 		if err := r.ParseForm(); err != nil {
 			p.sorry(w, event.Refuse(event.Invalid, "The form can not be read."))
 			return
 		}
+		unbound(w) // much may be sent again
 		handle(w, r)
 	}
 }

@@ -3,9 +3,7 @@ package admin
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 )
@@ -75,57 +73,4 @@ func (s *sessions) end(r *http.Request) {
 		delete(s.ends, sha256.Sum256([]byte(cookie.Value)))
 		s.mu.Unlock()
 	}
-}
-
-// maxWrong is how many wrong tokens an address may send in a second, and
-// maxWrongs all together.
-const (
-	maxWrong  = 5
-	maxWrongs = 1000
-)
-
-// guesses count wrong tokens, so that nobody can try many. What is right is not
-// looked at either while there were too many.
-type guesses struct {
-	mu    sync.Mutex
-	wrong map[netip.Prefix]int // in the last second
-	all   int
-}
-
-func newGuesses() *guesses { return &guesses{wrong: map[netip.Prefix]int{}} }
-
-// allowed tells whether an address may try a token.
-func (g *guesses) allowed(from netip.Prefix) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.wrong[from] < maxWrong && g.all < maxWrongs
-}
-
-// add counts a wrong token for a second.
-func (g *guesses) add(from netip.Prefix) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.wrong[from]++
-	g.all++
-	time.AfterFunc(time.Second, func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.all--
-		if g.wrong[from]--; g.wrong[from] == 0 {
-			delete(g.wrong, from)
-		}
-	})
-}
-
-// sourceOf is the network that a request comes from, as one caller has it: an
-// IPv4 address, or 64 bits of IPv6.
-func sourceOf(r *http.Request) netip.Prefix {
-	host, _, _ := net.SplitHostPort(r.RemoteAddr)
-	address, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	address = address.Unmap().WithZone("")
-	source, _ := address.Prefix(min(address.BitLen(), 64))
-	return source
 }

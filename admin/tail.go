@@ -35,7 +35,7 @@ func (d desk) tail(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer tail.Stop()
-	out := sse{w, http.NewResponseController(w)}
+	out := sse{w, unbound(w)}
 	head(w, http.StatusOK, "text/event-stream")
 	if out.write([]byte(": cmstap\n\n")) != nil {
 		return

@@ -40,7 +40,7 @@ func (q Queue) usual() Queue {
 
 // Replace makes the webhooks of another config known. What waits for one that is
 // not among them is parked; what was parked for one that is, is not any more. None
-// may be in Unlike. Call one at a time.
+// may be in Unlike. After an error, of ctx too, it may be stored all the same.
 func (o *Outbox) Replace(ctx context.Context, queues map[string]Queue) error {
 	if err := o.opened(); err != nil {
 		return err
@@ -48,23 +48,17 @@ func (o *Outbox) Replace(ctx context.Context, queues map[string]Queue) error {
 	if names := o.Unlike(queues); len(names) > 0 {
 		return fmt.Errorf("order, superseded and batch of a webhook change at a restart only: %v", names)
 	}
-	hooks := maps.Clone(o.hooks())
-	highest := uint32(0)
-	for _, q := range hooks {
-		highest = max(highest, q.id)
-	}
-	var added []*queue
-	for _, name := range slices.Sorted(maps.Keys(queues)) {
-		if hooks[name] == nil {
-			highest++
-			q := newQueue(name, highest)
-			q.Queue = queues[name]
-			hooks[name], added = q, append(added, q)
-		}
-	}
 	return o.submit(ctx, func(b *batch) {
-		for _, q := range added {
-			b.addWebhook(q)
+		hooks := maps.Clone(o.hooks())
+		highest := uint32(0)
+		for _, q := range hooks {
+			highest = max(highest, q.id)
+		}
+		for _, name := range slices.Sorted(maps.Keys(queues)) {
+			if hooks[name] == nil {
+				highest++
+				hooks[name] = b.addWebhook(name, highest, queues[name])
+			}
 		}
 		for name, q := range hooks {
 			_, given := queues[name]
@@ -74,12 +68,15 @@ func (o *Outbox) Replace(ctx context.Context, queues map[string]Queue) error {
 	})
 }
 
-// addWebhook stores a webhook that had no number.
-func (b *batch) addWebhook(q *queue) {
-	b.set(metaKey("webhook/"+q.name), be.AppendUint32(nil, q.id))
+// addWebhook stores a webhook that had no number, and returns its queue.
+func (b *batch) addWebhook(name string, id uint32, settings Queue) *queue {
+	q := newQueue(name, id)
+	q.Queue = settings
+	b.set(metaKey("webhook/"+name), be.AppendUint32(nil, id))
 	if q.unordered() {
-		b.set(orderOf(q.name), []byte("none"))
+		b.set(orderOf(name), []byte("none"))
 	}
+	return q
 }
 
 // give notes whether the config has a webhook.

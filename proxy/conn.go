@@ -89,6 +89,11 @@ type clientListener struct {
 func (l clientListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
+		if isPassing(err) {
+			l.proxy.sayExhausted(err)
+			time.Sleep(acceptPause)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -104,6 +109,27 @@ func (l clientListener) Accept() (net.Conn, error) {
 			return c, nil
 		}
 		l.proxy.turnAway(conn, c.from)
+	}
+}
+
+// acceptPause is how long is waited for files or memory to be given back.
+const acceptPause = 20 * time.Millisecond
+
+// isPassing tells whether an error of Accept says nothing of the listener: there are
+// too many files or too little memory just now, or the client left already
+// (accept(2)).
+func isPassing(err error) bool {
+	return slices.ContainsFunc([]error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED},
+		func(one error) bool { return errors.Is(err, one) })
+}
+
+// sayExhausted says that connections wait, once a minute at most.
+func (p *Proxy) sayExhausted(err error) {
+	if errors.Is(err, syscall.ECONNABORTED) {
+		return
+	}
+	if last := p.exhausted.Swap(time.Now().Unix()); time.Now().Unix()-last >= 60 {
+		p.log.Error("busy", "error", err, "hint", "connections wait until others end; give the process more files (LimitNOFILE), or lower proxy.max_connections")
 	}
 }
 

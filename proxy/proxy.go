@@ -192,6 +192,7 @@ type Proxy struct {
 
 	holding    chan struct{} // one for each answer of a write that is large
 	tunnels    atomic.Int64  // that are open
+	exhausted  atomic.Int64  // when there were last too many files; seconds since 1970
 	turnedAway atomic.Int64  // when a client last had too many connections; seconds since 1970
 	stopped    chan struct{}
 	stop       sync.Once

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,6 +59,25 @@ func newLine(w Webhook, store Store, log *slog.Logger) *line {
 		redactor: sync.OnceValue(func() *redactor { return newRedactor(w.Endpoint.secrets()) }), // most never fail
 		slots:    make(chan struct{}, concurrency), unsettled: make(chan struct{}, max(maxUnsettled, concurrency)),
 		gate: newGate(w.Endpoint, log.With("webhook", w.Name)),
+	}
+}
+
+// follow keeps to what the webhook was promised before its settings changed: to the
+// number of calls at a time and to the rate, as far as they are the same, and to the
+// pause that the receiver asked for, if it is the same one.
+func (l *line) follow(old *line) {
+	was, is := old.webhook.Endpoint, l.webhook.Endpoint
+	if cap(old.slots) == cap(l.slots) {
+		l.slots = old.slots
+	}
+	old.gate.mu.Lock()
+	defer old.gate.mu.Unlock()
+	if was.Rate == is.Rate {
+		l.gate.pace = old.gate.pace
+		l.gate.pace.starts = slices.Clone(old.gate.pace.starts)
+	}
+	if was.URL.String() == is.URL.String() {
+		l.gate.paused = old.gate.paused
 	}
 }
 

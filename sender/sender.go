@@ -59,22 +59,25 @@ func New(webhooks []Webhook, store Store, log *slog.Logger) *Sender {
 func (s *Sender) Replace(webhooks []Webhook) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.lines
-	s.lines = make(map[string]*line, len(webhooks))
+	lines := make(map[string]*line, len(webhooks))
 	for _, w := range webhooks {
-		l := old[w.Name]
-		if l == nil || !l.webhook.isLike(w) {
-			l = newLine(w, s.store, s.log)
+		l := s.lines[w.Name]
+		if l != nil && l.webhook.isLike(w) {
+			delete(s.lines, w.Name)
 		} else {
-			delete(old, w.Name)
+			l = newLine(w, s.store, s.log)
 		}
-		s.lines[w.Name] = l
+		lines[w.Name] = l
 	}
-	for _, l := range old {
-		if l.stop != nil {
-			l.stop()
+	for name, old := range s.lines {
+		if old.stop != nil {
+			old.stop()
+		}
+		if l := lines[name]; l != nil {
+			l.follow(old)
 		}
 	}
+	s.lines = lines
 	for _, l := range s.lines {
 		if s.begin != nil && l.stop == nil {
 			s.begin(l)

@@ -35,7 +35,7 @@
       old.replaceChildren(...now.childNodes);
       if (focused) [...old.querySelectorAll("a, button")].find((e) => mark(e) === focused)?.focus();
     }
-    status.textContent = `Live: ${news} new since the page was loaded.`;
+    if (tail?.readyState === EventSource.OPEN) status.textContent = `Live: ${news} new since the page was loaded.`;
   }
 
   const later = () => { timer ??= setTimeout(refresh, wait); };
@@ -45,7 +45,13 @@
     for (const name of ["since", "until", "limit", "cursor", "done"]) query.delete(name);
     tail = new EventSource("/api/tail?" + query);
     tail.onopen = () => { status.textContent = "Live."; };
-    tail.onerror = () => { status.textContent = "Not live: cmstap does not answer. It is tried again."; };
+    tail.onerror = () => {
+      if (tail.readyState === EventSource.CLOSED) { // refused: the login has ended, or too many look
+        status.textContent = "Not live. Load the page again.";
+      } else {
+        status.textContent = "Not live: cmstap does not answer. It is tried again.";
+      }
+    };
     tail.addEventListener(bar.dataset.what, () => { news++; later(); });
     tail.addEventListener("missed", later);
   }

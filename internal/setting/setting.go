@@ -131,6 +131,10 @@ func (d *document) read(text []byte, into any, validate func(Check)) error {
 	return d.problems
 }
 
+// maxProblems bounds what is said of one file: whoever wrote more mistakes mends these
+// first.
+const maxProblems = 100
+
 // document is a file while it is read.
 type document struct {
 	file     string
@@ -147,6 +151,9 @@ func (d *document) add(line int, path, format string, args ...any) {
 	p := Problem{File: d.file, Line: line, Path: path, Text: fmt.Sprintf(format, args...)}
 	// One mistake a place: the first says it best, and a part says it better than
 	// the whole.
+	if len(d.problems) >= maxProblems {
+		return
+	}
 	said := func(q Problem) bool { return q.Path == path && q.Line == line || isBelow(q.Path, path) }
 	if !slices.ContainsFunc(d.problems, said) {
 		d.problems = append(d.problems, p)

@@ -317,6 +317,14 @@ func (t Tree) String() string {
 	return ""
 }
 
+// Shown tells whether there is a tree: what it says may be secret.
+func (t Tree) Shown() string {
+	if t.Kind == TreeNone {
+		return ""
+	}
+	return "<set>"
+}
+
 // Field is one pair of a mapping.
 type Field struct {
 	Name  string

@@ -111,7 +111,7 @@ func addOwn(header http.Header, c Call) {
 	}
 	e := c.Delivery.Event
 	header.Set("X-Cmstap-Event", e.ID)
-	addTrace(header, c.Delivery, c.Attempt)
+	addTrace(header, c)
 	if !e.Confirmed {
 		header.Set("X-Cmstap-Confirmed", "false")
 	}
