@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -186,6 +187,21 @@ func TestEveryRoute(t *testing.T) {
 	for _, path := range []string{"/none", "/api", "/api/calls/none", "/api/events/none", "/metrics/x"} {
 		if status, body := w.ask("GET", path, nil); status != 404 {
 			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+}
+
+// TestDescribed: what answers may have is described.
+func TestDescribed(t *testing.T) {
+	t.Parallel()
+	w := newWindow(t, "listen: 127.0.0.1:0")
+	for schema, of := range map[string]any{"Event": event.Event{}, "Call": event.Call{}} {
+		described := w.spec.Components.Schemas[schema].Value.Properties
+		for field := range reflect.TypeOf(of).Fields() {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if name != "-" && described[name] == nil {
+				t.Errorf("%s has %s, which is not described", schema, name)
+			}
 		}
 	}
 }
