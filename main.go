@@ -48,6 +48,7 @@ type commands struct {
 	Explain  explainCommand  `cmd:"" help:"Say what would become of a request: its route, its events, and who gets them. Or who wants a recorded event, and why."`
 	Webhooks webhooksCommand `cmd:"" help:"Say what waits for each webhook of the cmstap that runs."`
 	Calls    callsCommand    `cmd:"" help:"List what was called and how it ended, the newest first."`
+	Events   eventsCommand   `cmd:"" help:"List what happened and which webhooks wanted it, the newest first."`
 	Show     showCommand     `cmd:"" help:"Show a call with what was sent and answered, or an event with all that became of it."`
 	Tail     tailCommand     `cmd:"" help:"Follow events and calls as they happen."`
 	Resend   resendCommand   `cmd:"" help:"Send an event to a webhook again, or all that was given up."`
@@ -99,6 +100,8 @@ func run(ctx context.Context, hangup <-chan os.Signal, args []string, stdout, st
 			err = c.Webhooks.run(ctx, stdout)
 		case "calls":
 			err = c.Calls.run(ctx, stdout)
+		case "events":
+			err = c.Events.run(ctx, stdout)
 		case "show":
 			err = c.Show.run(ctx, stdout)
 		case "tail":

@@ -86,6 +86,16 @@ func printCalls(out io.Writer, calls []event.Call) error {
 	return table(out, rows...)
 }
 
+func printEvents(out io.Writer, events []event.Recorded) error {
+	rows := [][]string{{"TIME", "TOPIC", "ENTITY", "ENVIRONMENT", "WEBHOOKS", "ID"}}
+	for _, e := range events {
+		rows = append(rows, []string{
+			e.Time.Format(time.RFC3339), e.Topic, cmp.Or(e.Entity.ID, "-"), cmp.Or(e.Environment, "-"), cmp.Or(strings.Join(e.Webhooks, ","), "-"), e.ID,
+		})
+	}
+	return table(out, rows...)
+}
+
 func status(c *event.Call) string { return either(c.Status == 0, "none", fmt.Sprint(c.Status)) }
 
 func took(c *event.Call) string {

@@ -42,6 +42,17 @@ type callsCommand struct {
 	Limit       int    `default:"20" help:"How many, the newest first."`
 }
 
+type eventsCommand struct {
+	window      `embed:""`
+	Topic       string `placeholder:"TYPE.ACTION" help:"Of this topic."`
+	Entity      string `placeholder:"ID" help:"Of this entity."`
+	Environment string `placeholder:"NAME" help:"Of this environment."`
+	Text        string `placeholder:"TEXT" help:"A part of topic, entity or event id."`
+	Since       string `placeholder:"TIME" help:"A time (RFC 3339), or how long ago: 1h, 7d."`
+	Until       string `placeholder:"TIME" help:"The same; that time is not included."`
+	Limit       int    `default:"20" help:"How many, the newest first."`
+}
+
 type showCommand struct {
 	window `embed:""`
 	ID     string `arg:"" help:"The id of a call or of an event."`
@@ -59,31 +70,55 @@ func (c *webhooksCommand) run(ctx context.Context, out io.Writer) error {
 	return printBacklogs(out, list.Items, time.Now())
 }
 
-// run prints calls. It reads pages until it has enough.
+// run prints calls.
 func (c *callsCommand) run(ctx context.Context, out io.Writer) error {
-	if c.Limit < 1 {
-		return errors.New("--limit must be at least 1")
-	}
 	query := parameters(map[string]string{
 		"webhook": c.Webhook, "result": c.Result, "status": c.Status, "topic": c.Topic, "entity": c.Entity, "environment": c.Environment,
 		"text": c.Text, "since": c.Since, "until": c.Until,
 	})
-	all := event.Page[event.Call]{Items: []event.Call{}}
-	for first := true; first || all.Cursor != "" && len(all.Items) < c.Limit; first = false {
-		var page event.Page[event.Call]
-		query.Set("limit", strconv.Itoa(min(c.Limit-len(all.Items), 500)))
-		if !first {
-			query.Set("cursor", all.Cursor)
-		}
-		if err := c.read(ctx, "/api/calls", query, &page); err != nil {
-			return err
-		}
-		all.Items, all.Cursor = append(all.Items, page.Items...), page.Cursor
-	}
-	if c.JSON {
+	all, err := readPages[event.Call](ctx, &c.window, "/api/calls", query, c.Limit)
+	switch {
+	case err != nil:
+		return err
+	case c.JSON:
 		return printJSON(out, all)
 	}
 	return printCalls(out, all.Items)
+}
+
+// run prints events.
+func (c *eventsCommand) run(ctx context.Context, out io.Writer) error {
+	query := parameters(map[string]string{
+		"topic": c.Topic, "entity": c.Entity, "environment": c.Environment, "text": c.Text, "since": c.Since, "until": c.Until,
+	})
+	all, err := readPages[event.Recorded](ctx, &c.window, "/api/events", query, c.Limit)
+	switch {
+	case err != nil:
+		return err
+	case c.JSON:
+		return printJSON(out, all)
+	}
+	return printEvents(out, all.Items)
+}
+
+// readPages reads pages until it has so many items.
+func readPages[T any](ctx context.Context, w *window, path string, query url.Values, limit int) (event.Page[T], error) {
+	all := event.Page[T]{Items: []T{}}
+	if limit < 1 {
+		return all, errors.New("--limit must be at least 1")
+	}
+	for first := true; first || all.Cursor != "" && len(all.Items) < limit; first = false {
+		var page event.Page[T]
+		query.Set("limit", strconv.Itoa(min(limit-len(all.Items), 500)))
+		if !first {
+			query.Set("cursor", all.Cursor)
+		}
+		if err := w.read(ctx, path, query, &page); err != nil {
+			return all, err
+		}
+		all.Items, all.Cursor = append(all.Items, page.Items...), page.Cursor
+	}
+	return all, nil
 }
 
 // parameters are those of a query that are not empty.

@@ -109,6 +109,8 @@ webhooks:
 		"DELETE http://~/<secret> (0 bytes)\nX-Cmstap-Event: ~\n"+
 		"X-Contentful-Crn: crn:contentful:::content:spaces/s/environments/master/entries/hello\nX-Contentful-Event-Datetime: ~\nX-Contentful-Idempotency-Key: ~\n"+
 		"X-Contentful-Topic: ContentManagement.Entry.save\nX-Contentful-Webhook-Name: bad\nX-Contentful-Webhook-Request-Attempt: 1\n\n400\nContent-Length: 7\n\nno \uFFFD[2J", "show", page.Items[0].ID)
+	const recorded = "~ Entry.save hello master bad ~"
+	check("TIME TOPIC ENTITY ENVIRONMENT WEBHOOKS ID\n"+recorded+"\n"+recorded, "events", "--limit=2", "--entity", "hello", "--since", "1h")
 	check("event ~\ntopic Entry.save\nentity hello\nenvironment master\ntime ~\nconfirmed true\nrequest PUT /spaces/s/environments/master/entries/hello\npayload 61 bytes\n\n"+
 		"WEBHOOK STATE TRIES NEXT REASON\nbad failed 1 - this failure is not retried (webhooks[].retry.on)\n\n"+head+"\n"+call, "show", page.Items[0].Event)
 	_, stdout, _ = o.run("show", "--json", page.Items[0].Event)
