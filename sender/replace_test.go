@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"cmstap/internal/setting"
 )
@@ -71,4 +72,33 @@ func TestIsLike(t *testing.T) {
 	if a.isLike(Webhook{Name: "a", Endpoint: endpoint(t, "http://x.example/${topic}", "rate: 1/s\nbody: { x: '${topic}' }")}) {
 		t.Error("the address makes no difference")
 	}
+}
+
+// A change of something else begins neither the rate anew nor the number of calls at a
+// time.
+func TestReplaceKeepsRateAndConcurrency(t *testing.T) {
+	t.Parallel()
+	arrived, finish := make(chan bool, 10), make(chan struct{})
+	url := receiver(t, func(http.ResponseWriter, *http.Request) { arrived <- true; <-finish })
+	const settings = "concurrency: 1\nrate: 1/1h\n"
+	s := newStored(t, url, settings)
+	s.commit(3)
+	s.run()
+	await(t, arrived, "no call")
+	old := s.sender.lines["hook"]
+	old.gate.pause(time.Now(), answer{retryAfter: 3 * time.Hour})
+	s.sender.Replace([]Webhook{{Name: "hook", Endpoint: endpoint(t, url, settings+"headers: { X-Version: 2 }")}})
+	l := s.sender.lines["hook"]
+	if allowed, until, _ := l.gate.look(time.Now(), 1); l == old || l.slots != old.slots || allowed != 0 || time.Until(until) < 2*time.Hour {
+		t.Errorf("%d calls may start, others at %s", allowed, until)
+	}
+	s.sender.Replace([]Webhook{{Name: "hook", Endpoint: endpoint(t, url+"/other", settings)}})
+	if allowed, until, _ := s.sender.lines["hook"].gate.look(time.Now(), 1); allowed != 0 || time.Until(until) > time.Hour {
+		t.Errorf("at another address %d calls may start, others at %s", allowed, until)
+	}
+	s.sender.Replace([]Webhook{{Name: "hook", Endpoint: endpoint(t, url+"/other", "rate: 2/1h\nconcurrency: 2")}})
+	if l := s.sender.lines["hook"]; l.slots == old.slots {
+		t.Error("another concurrency changes nothing")
+	}
+	close(finish)
 }
