@@ -84,7 +84,7 @@ func (c *collector) oldestDead(txn *badger.Txn, dead map[uint64]int) error {
 			return nil
 		}
 		_, seq := parseTimed(key)
-		c.keys = append(c.keys, key)
+		c.addKey(seq, key)
 		if dead[seq]--; dead[seq] > 0 {
 			continue
 		}
