@@ -68,8 +68,10 @@ func selects(e *eventRecord, q event.Query) bool {
 		within(e.Time, q) && hasText(q.Text, e.Topic(), e.Entity.ID, e.ID)
 }
 
+// recorded is an event without its payload, which would keep that in memory.
 func (o *Outbox) recorded(stored *eventRecord) event.Recorded {
 	r := event.Recorded{Event: stored.Event, Topic: stored.Topic(), Webhooks: []string{}}
+	r.Payload, r.Before = nil, nil
 	for _, webhook := range stored.Webhooks {
 		r.Webhooks = append(r.Webhooks, o.nameOf(webhook))
 	}
