@@ -33,11 +33,15 @@ func (o *Outbox) countBacklog() error {
 	})
 }
 
-// uncountDead notes the dead letters among keys that the batch deletes.
+// uncountDead notes the dead letters among keys that the batch is about to delete,
+// those that are still there.
 func (b *batch) uncountDead(keys [][]byte) {
 	for _, key := range keys {
 		if key[0] != tagDead {
 			continue
+		}
+		if _, there := b.get(key); !there {
+			continue // sent again meanwhile
 		}
 		for _, q := range b.o.hooks() {
 			if q.id == be.Uint32(key[1:]) {

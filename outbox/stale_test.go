@@ -138,3 +138,23 @@ func TestStepsOfDeletion(t *testing.T) {
 		t.Errorf("%d events in %d steps", len(seen), steps)
 	}
 }
+
+// TestDeadLetterSentAgainWhileItGoes: it is counted once that it is gone.
+func TestDeadLetterSentAgainWhileItGoes(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a", "b")
+	s.commit("i", change("e", 1, `{"x":1}`))
+	for _, hook := range []string{"a", "b"} {
+		s.settle(s.next(hook, 1)[0], event.GiveUp, time.Time{})
+	}
+	s.clock.advance(20 * day)
+	s.must(s.Resend(t.Context(), change("e", 1, "").ID, "b"))
+	s.settle(s.next("b", 1)[0], event.GiveUp, time.Time{}) // its dead letter keeps the event
+	s.clock.advance(11 * day)
+	stale := s.collect() // the dead letter of a
+	s.must(s.Resend(t.Context(), change("e", 1, "").ID, "a"))
+	s.must(s.deleteStale(stale))
+	if got := s.dead("a"); got != "0/1" {
+		t.Errorf("dead letters of a in memory, and of both stored: %s", got)
+	}
+}
