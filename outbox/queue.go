@@ -96,6 +96,7 @@ func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 	if b.addCount(q, entity, 1) == 1 || q.unordered() || state.Redelivery == "" && b.overtakes(q, entity) {
 		b.ready(q, entity, seq, state)
 	}
+	b.parkLate(q)
 }
 
 func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
