@@ -39,6 +39,7 @@ func (c *dropCommand) drop(ctx context.Context, stdout io.Writer) error {
 	if outbox.InUse(folder) {
 		return fmt.Errorf("outbox.path: the folder %s is in use: stop cmstap first", folder)
 	}
+	config.Outbox.Queues = config.queues() // else what waits of the others would be laid out anew
 	store, err := outbox.Open(config.Outbox, names, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"cmstap/event"
 	"cmstap/outbox"
@@ -72,4 +73,55 @@ func TestDrop(t *testing.T) {
 		t.Errorf("%d of the other webhook's are due: %v", len(next), err)
 	}
 	closed(o, 250)
+}
+
+// TestDropLeavesTheOthers: what waits for a webhook with a batch stays as it is, and
+// is due when it was.
+func TestDropLeavesTheOthers(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	config, data := filepath.Join(folder, "c.yaml"), filepath.Join(folder, "data")
+	text := "proxy: { upstream: https://cms.example }\noutbox: { sync: false }\n" +
+		"webhooks: [{ name: kept, url: https://x.example, topics: '*.*', batch: { max_wait: 1h } }]\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := outbox.DefaultConfig()
+	c.Path, c.Sync = data, false
+	c.Queues = map[string]outbox.Queue{"kept": {Batch: &outbox.Batch{MaxEvents: 1, By: "webhook"}}}
+	open := func() *outbox.Outbox {
+		t.Helper()
+		o, err := outbox.Open(c, []string{"kept", "old"}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := open()
+	e := event.Event{ID: event.NewID("i", "Entry.save", "e", 0), Type: "Entry", Action: "save", Confirmed: true, Payload: []byte("{}")}
+	must(o.Commit(t.Context(), "i", []event.Captured{{Event: e, Want: []event.Want{{Webhook: "kept"}, {Webhook: "old"}}}}, nil, nil))
+	next, err := o.Next(t.Context(), "kept", 1)
+	must(err)
+	again := event.Settlement{Attempt: event.Attempt{Number: 1, Time: time.Now()}, Result: event.Retry, Wait: 10 * time.Hour}
+	must(o.SettleAll(t.Context(), next, again))
+	must(o.Close())
+	var out bytes.Buffer
+	if code := run(t.Context(), nil, []string{"drop", "-c", config, "--data", data, "old"}, &out, &out); code != 0 || out.String() != "dropped 1 deliveries of old\n" {
+		t.Fatalf("%d: %s", code, &out)
+	}
+	o = open()
+	defer func() { must(o.Close()) }()
+	list, err := o.Backlogs()
+	must(err)
+	for _, b := range list {
+		if b.Webhook == "kept" && time.Until(b.NextRetry) < 9*time.Hour {
+			t.Errorf("%d wait, until %v", b.Waiting, b.NextRetry)
+		}
+	}
 }

@@ -127,8 +127,9 @@ type Progress struct {
 type Backlog struct {
 	Webhook string `json:"webhook"`
 	Waiting int    `json:"waiting"` // deliveries without a result
-	// Oldest is when the event happened that has waited longest; of more than
-	// 20,000 deliveries that are tried again it may be a later one.
+	// Oldest is when the event happened that has waited longest, or when it was due
+	// if it is sent again; of more than 20,000 deliveries that are tried again it may
+	// be a later one.
 	Oldest time.Time `json:"oldest_waiting,omitzero"`
 	Dead   int       `json:"dead"`   // given up and still kept
 	Parked bool      `json:"parked"` // the config has no webhook of the name

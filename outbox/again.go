@@ -25,8 +25,10 @@ func (o *Outbox) Resend(ctx context.Context, id, webhook string) error {
 		return err
 	}
 	var refusal error
-	err = o.submit(ctx, func(b *batch) { refusal = b.resend(q, stored, dead, waits) })
-	return cmp.Or(err, refusal)
+	if err = o.submit(ctx, func(b *batch) { refusal = b.resend(q, stored, dead, waits) }); err != nil {
+		return err // the committer may be at it yet
+	}
+	return refusal
 }
 
 // lookFor finds the delivery of an event: its dead letter, if there is one, or

@@ -2,8 +2,8 @@ package outbox
 
 import (
 	"cmp"
-	"errors"
 	"slices"
+	"time"
 
 	"cmstap/event"
 
@@ -33,11 +33,15 @@ func (o *Outbox) countBacklog() error {
 	})
 }
 
-// uncountDead notes the dead letters among keys that the batch deletes.
+// uncountDead notes the dead letters among keys that the batch is about to delete,
+// those that are still there.
 func (b *batch) uncountDead(keys [][]byte) {
 	for _, key := range keys {
 		if key[0] != tagDead {
 			continue
+		}
+		if _, there := b.get(key); !there {
+			continue // sent again meanwhile
 		}
 		for _, q := range b.o.hooks() {
 			if q.id == be.Uint32(key[1:]) {
@@ -56,12 +60,9 @@ func (o *Outbox) Backlogs() (list []event.Backlog, err error) {
 			if one.Parked && one.Waiting == 0 && one.Dead == 0 {
 				continue
 			}
-			oldest, found, err := q.oldestWaiting(txn)
-			if err != nil {
+			var err error
+			if one.Oldest, err = q.oldestWaiting(txn, o.now()); err != nil {
 				return err
-			}
-			if found {
-				one.Oldest = oldest.Time
 			}
 			if one.Parked {
 				list = append(list, one)
@@ -84,19 +85,20 @@ func (o *Outbox) Backlogs() (list []event.Backlog, err error) {
 // long, and is at the far end.
 const mostLooked = 10_000
 
-// oldestWaiting finds the event that has waited longest. Each entity's first
-// delivery is its oldest, and those of first attempts are in commit order.
-func (q *queue) oldestWaiting(txn *badger.Txn) (oldest event.Event, found bool, err error) {
+// oldestWaiting is since when that waits which has waited longest; zero if nothing
+// does. Each entity's first delivery is its oldest, and those of first attempts are
+// in commit order.
+func (q *queue) oldestWaiting(txn *badger.Txn, now time.Time) (oldest time.Time, err error) {
 	if q.waiting.Load() == 0 {
-		return oldest, false, nil
+		return oldest, nil
 	}
-	var seq uint64
+	var firsts []claim
 	look := func(lane byte, reverse bool, most int) {
 		n := 0
 		keysOf(txn, duePrefix(lane, q.id), reverse, func(item *badger.Item) bool {
-			if _, one := parseTimed(item.Key()); seq == 0 || one < seq {
-				seq = one
-			}
+			c := claim{lane: lane}
+			c.due, c.seq = parseTimed(item.Key())
+			firsts = append(firsts, c)
 			n++
 			return n < most
 		})
@@ -104,12 +106,46 @@ func (q *queue) oldestWaiting(txn *badger.Txn) (oldest event.Event, found bool, 
 	look(tagDue, false, 1)
 	look(tagRetry, false, mostLooked)
 	look(tagRetry, true, mostLooked)
-	var stored eventRecord
-	found, err = getRecord(txn, eventKey(seq), &stored)
-	if errors.Is(err, errDamaged) {
-		return oldest, false, nil
+	slices.SortFunc(firsts, func(a, b claim) int { return cmp.Compare(a.seq, b.seq) })
+	for _, c := range firsts {
+		since, again, err := q.waitingSince(txn, c)
+		if err != nil {
+			return oldest, err
+		}
+		if since.IsZero() || again && since.After(now) {
+			continue // nobody knows, or a replay that has not come to it
+		}
+		if oldest.IsZero() || since.Before(oldest) {
+			oldest = since
+		}
+		if !again {
+			break // what was committed later came later
+		}
 	}
-	return stored.Event, found, err
+	return oldest, nil
+}
+
+// waitingSince is when the event of a t or r key happened, and if it is sent again,
+// when that was due; zero if nobody knows.
+func (q *queue) waitingSince(txn *badger.Txn, c claim) (since time.Time, again bool, err error) {
+	entity, found, err := get(txn, c.key(q))
+	if err != nil || !found {
+		return since, false, err
+	}
+	var state deliveryState
+	found, err = getRecord(txn, orderKey(q.id, be.Uint64(entity), c.seq), &state)
+	if err != nil || !found {
+		return since, false, ignoreDamaged(err)
+	}
+	switch {
+	case state.Since != 0:
+		return millis(state.Since), true, nil
+	case state.Redelivery != "": // when its wait began
+		return millis(state.Due - state.Wait), true, nil
+	}
+	var stored eventRecord
+	_, err = getRecord(txn, eventKey(c.seq), &stored)
+	return stored.Time, false, ignoreDamaged(err)
 }
 
 // Open is how many writes have no known outcome yet.

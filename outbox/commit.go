@@ -43,8 +43,10 @@ type deliveryState struct {
 	Undecided string `json:"undecided,omitempty"`
 	// Last is the attempt that failed last.
 	Last event.Attempt `json:"last,omitzero"`
-	// Redelivery says why it is made again.
+	// Redelivery says why it is made again, and Since when that was due first: as Due.
+	// One that waited when it was asked for has no Since.
 	Redelivery event.Redelivery `json:"re,omitempty"`
+	Since      int64            `json:"since,omitempty"`
 }
 
 // lane is the tag of the delivery's key while it is the first of its entity.

@@ -3,8 +3,8 @@ package outbox
 import (
 	"context"
 	"errors"
+	"iter"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -48,13 +48,15 @@ func (o *Outbox) Maintain(now time.Time) error {
 }
 
 // deleteStale deletes what was collected, in steps that leave room for commits in
-// between. What these say of an entity stays.
+// between. The keys of one event go together, or stay if somebody had it sent again
+// meanwhile.
 func (o *Outbox) deleteStale(c *collector) error {
-	for some := range slices.Chunk(c.keys, 500) {
+	for some := range c.steps() {
 		err := o.submit(context.Background(), func(b *batch) {
 			b.set(metaKey("seq"), be.AppendUint64(nil, o.seq)) // numbers are never given twice
-			b.forget(b.outlived(some, c.newest))
-			b.uncountDead(some)
+			for _, one := range some {
+				b.deleteRemains(one)
+			}
 		})
 		if err != nil {
 			return err
@@ -63,23 +65,104 @@ func (o *Outbox) deleteStale(c *collector) error {
 	return nil
 }
 
+// deleteRemains deletes what is stale of an event, unless a delivery of it waits by
+// now. What a later event says of the entity stays.
+func (b *batch) deleteRemains(r *remains) {
+	if r.whole {
+		var stored eventRecord
+		if text, found := b.get(eventKey(r.seq)); found && decode(text, &stored) == nil {
+			waits, err := isWaiting(b.txn, &stored)
+			if b.fail(err); waits || err != nil {
+				return
+			}
+		}
+	}
+	b.uncountDead(r.keys)
+	b.forget(b.outlived(r.keys, r.seq))
+	b.deleteAll(r.calls)
+}
+
 // maxStale bounds what is deleted in one go, and so the memory that takes.
 const maxStale = 100_000
 
+// deletedAtOnce is how many keys a write deletes, about: one event may have more.
+const deletedAtOnce = 500
+
 // collector gathers keys to delete until it has enough bytes or is full.
 type collector struct {
-	keys   [][]byte
+	by     map[uint64]*remains
+	order  []*remains
+	keys   int
 	bytes  int64
 	enough int64
-	newest uint64 // the number of the last event that is collected
 }
 
-func (c *collector) add(item *badger.Item) {
-	c.keys = append(c.keys, item.KeyCopy(nil))
+// remains are the keys to delete of one event.
+type remains struct {
+	seq   uint64
+	whole bool     // the event itself is among them
+	keys  [][]byte // all but these:
+	calls [][]byte // a and c keys, as many as there were attempts
+}
+
+// of returns what is collected of an event.
+func (c *collector) of(seq uint64) *remains {
+	one := c.by[seq]
+	if one == nil {
+		if c.by == nil {
+			c.by = map[uint64]*remains{}
+		}
+		one = &remains{seq: seq}
+		c.by[seq], c.order = one, append(c.order, one)
+	}
+	return one
+}
+
+func (c *collector) addKey(seq uint64, key []byte) {
+	one := c.of(seq)
+	one.keys = append(one.keys, key)
+	c.keys++
+}
+
+func (c *collector) add(seq uint64, item *badger.Item) {
+	c.addKey(seq, item.KeyCopy(nil))
 	c.bytes += item.EstimatedSize()
 }
 
-func (c *collector) full() bool { return len(c.keys) >= maxStale || c.bytes >= c.enough }
+func (c *collector) addCall(seq uint64, item *badger.Item) {
+	one := c.of(seq)
+	one.calls = append(one.calls, item.KeyCopy(nil))
+	c.keys++
+	c.bytes += item.EstimatedSize()
+}
+
+func (c *collector) full() bool { return c.keys >= maxStale || c.bytes >= c.enough }
+
+// steps yields what was collected, as much at a time as a write is to delete. Of an
+// event with more calls than a transaction holds, those go first.
+func (c *collector) steps() iter.Seq[[]*remains] {
+	return func(yield func([]*remains) bool) {
+		var some []*remains
+		n := 0
+		for _, one := range c.order {
+			for ; len(one.calls) > maxKeys; one.calls = one.calls[maxKeys:] {
+				if !yield([]*remains{{seq: one.seq, whole: one.whole, calls: one.calls[:maxKeys]}}) {
+					return
+				}
+			}
+			some, n = append(some, one), n+len(one.keys)+len(one.calls)
+			if n >= deletedAtOnce {
+				if !yield(some) {
+					return
+				}
+				some, n = nil, 0
+			}
+		}
+		if len(some) > 0 {
+			yield(some)
+		}
+	}
+}
 
 // stale collects what is past its retention.
 func (o *Outbox) stale(txn *badger.Txn, now time.Time, c *collector) error {
@@ -95,7 +178,7 @@ func (c *collector) deadLetters(txn *badger.Txn, before time.Time) map[uint64]in
 	dead := map[uint64]int{}
 	keysFrom(txn, []byte{tagDead}, []byte{tagDead}, func(item *badger.Item) bool {
 		if at, seq := parseTimed(item.Key()); at.Before(before) && !c.full() {
-			c.add(item)
+			c.add(seq, item)
 		} else {
 			dead[seq]++
 		}
@@ -113,7 +196,7 @@ func (o *Outbox) attempts(txn *badger.Txn, c *collector, before time.Time, dead 
 				return false
 			}
 			if dead[seq] == 0 {
-				c.addAttempt(txn, item)
+				c.addAttempt(txn, seq, item)
 			}
 			return true
 		})
@@ -121,11 +204,11 @@ func (o *Outbox) attempts(txn *badger.Txn, c *collector, before time.Time, dead 
 }
 
 // addAttempt collects an attempt and its call.
-func (c *collector) addAttempt(txn *badger.Txn, item *badger.Item) {
+func (c *collector) addAttempt(txn *badger.Txn, seq uint64, item *badger.Item) {
 	if wire, err := txn.Get(wireKey(item.Key())); err == nil {
-		c.add(wire)
+		c.addCall(seq, wire)
 	}
-	c.add(item)
+	c.addCall(seq, item)
 }
 
 // events collects events from before the time that nobody needs.
@@ -145,19 +228,19 @@ func (c *collector) events(txn *badger.Txn, before time.Time, dead map[uint64]in
 	})
 }
 
-// addEvent collects an event, and its entity's state if it made that. The head goes last: what a crash interrupts is
-// found again by it.
+// addEvent collects an event, and its entity's state if it made that.
 func (c *collector) addEvent(txn *badger.Txn, item *badger.Item, stored *eventRecord) {
+	seq := stored.Seq
+	c.of(seq).whole = true
 	if stored.Pieces > 0 {
 		keysFrom(txn, piecePrefix(stored.ID), piecePrefix(stored.ID), func(item *badger.Item) bool {
-			c.add(item)
+			c.add(seq, item)
 			return true
 		})
 	}
 	c.addState(txn, stored)
-	c.newest = max(c.newest, stored.Seq)
-	c.keys = append(c.keys, idKey(stored.ID))
-	c.add(item)
+	c.addKey(seq, idKey(stored.ID))
+	c.add(seq, item)
 }
 
 // eachEvent calls each for the events in commit order until it says no.

@@ -204,6 +204,12 @@ func TestVictimsAreThoseThatFreeRoom(t *testing.T) {
 	s.Release(held[0])
 }
 
+func (s *store) bury(q *queue, v victim) {
+	s.t.Helper()
+	_, err := s.buryAll(q, []victim{v}, "outbox full", func(*batch) bool { return true })
+	s.must(err)
+}
+
 // Giving up the first delivery of an entity, or one in its middle, keeps the
 // order of the others.
 func TestBuryKeepsTheOthers(t *testing.T) {
@@ -215,8 +221,8 @@ func TestBuryKeepsTheOthers(t *testing.T) {
 		q, e := s.Outbox.hooks()["a"], change("e", 1, "")
 		for _, seq := range victims {
 			c := claim{lane: tagDue, seq: seq, entity: entityHash(e.Key()), due: start.Truncate(time.Millisecond)}
-			s.must(s.buryAll(q, []victim{{claim: c, event: "x"}}, "outbox full"))
-			s.must(s.buryAll(q, []victim{{claim: c, event: "x"}}, "outbox full"))
+			s.bury(q, victim{claim: c, event: "x"})
+			s.bury(q, victim{claim: c, event: "x"})
 		}
 		first := s.next("a", 10)
 		if len(first) != min(1, 3-len(victims)) {
@@ -250,12 +256,12 @@ func TestBuryComesLate(t *testing.T) {
 	q, e := s.Outbox.hooks()["a"], change("e", 1, "")
 	seen := victim{claim: claim{lane: tagDue, seq: 1, entity: entityHash(e.Key()), due: start.Truncate(time.Millisecond)}, event: e.ID}
 	first := s.next("a", 1)[0]
-	s.must(s.buryAll(q, []victim{seen}, "outbox full"))
+	s.bury(q, seen)
 	if got := s.names("a", 10); len(got) != 0 || s.tags()["z"] != 0 {
 		t.Errorf("given up while it is delivered; %v is handed out", got)
 	}
 	s.settle(first, event.Retry, s.now().Add(time.Hour))
-	s.must(s.buryAll(q, []victim{seen}, "outbox full"))
+	s.bury(q, seen)
 	if got := s.names("a", 10); len(got) != 1 || s.tags()["z"] != 1 || s.tags()["t"] != 1 {
 		t.Errorf("%v is handed out, %v", got, s.tags())
 	}

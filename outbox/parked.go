@@ -52,6 +52,27 @@ func (o *Outbox) parkOne(txn *badger.Txn, q *queue) error {
 	return nil
 }
 
+// parkLate notes what comes for a webhook after the config has lost it: a commit may
+// still go by the rules of before a reload. An Open parks by itself, at its end.
+func (b *batch) parkLate(q *queue) {
+	if q.given.Load() || q.parked.Load() != 0 || b.o.opened() != nil {
+		return
+	}
+	b.set(parkedKey(q.name), be.AppendUint64(nil, milli(b.now)))
+	b.after = append(b.after, func() {
+		if !q.given.Load() && q.parked.Load() == 0 {
+			b.o.parkedSince(q, b.now, int(q.waiting.Load()))
+		}
+	})
+}
+
+// isParked tells whether a webhook is parked; one that a reload gives back in the
+// same transaction is not any more.
+func (b *batch) isParked(q *queue) bool {
+	_, parked := b.get(parkedKey(q.name))
+	return parked && !q.given.Load()
+}
+
 // expire gives up what has waited too long for a webhook that the config does
 // not have.
 func (o *Outbox) expire(now time.Time) error {
@@ -71,28 +92,39 @@ func (o *Outbox) expire(now time.Time) error {
 	return nil
 }
 
-// buryParked makes dead letters of all deliveries of a webhook that nobody calls.
+// buryParked makes dead letters of the deliveries of a webhook that nobody calls,
+// until a reload gives it back. What is being delivered yet is spared.
 func (o *Outbox) buryParked(q *queue) (given int, err error) {
-	for {
+	for start := orderPrefix(q.id); start != nil && err == nil && !q.given.Load(); {
 		var some []victim
-		err := o.view(func(txn *badger.Txn) (err error) {
-			keysFrom(txn, orderPrefix(q.id), orderPrefix(q.id), func(item *badger.Item) bool {
-				_, entity, seq := parseOrder(item.Key())
-				var stored eventRecord
-				if _, err = getRecord(txn, eventKey(seq), &stored); errors.Is(err, errDamaged) {
-					err = nil // it has no name
-				}
-				some = append(some, victim{claim: claim{seq: seq, entity: entity}, event: stored.ID})
-				return err == nil && len(some) < 100
-			})
-			return err
-		})
-		if err != nil || len(some) == 0 {
+		if some, start, err = o.parkedVictims(q, start); err != nil {
 			return given, err
 		}
-		if err := o.buryAll(q, some, "the config has not had the webhook for 7 days"); err != nil {
-			return given, err
-		}
-		given += len(some)
+		var buried int
+		buried, err = o.buryAll(q, some, "the config has not had the webhook for 7 days", func(b *batch) bool { return b.isParked(q) })
+		given += buried
 	}
+	return given, err
+}
+
+// parkedVictims reads some of what waits for a webhook, and where to go on; nil if
+// there is no more.
+func (o *Outbox) parkedVictims(q *queue, start []byte) (some []victim, next []byte, err error) {
+	err = o.view(func(txn *badger.Txn) (err error) {
+		keysFrom(txn, orderPrefix(q.id), start, func(item *badger.Item) bool {
+			if len(some) == 100 {
+				next = item.KeyCopy(nil)
+				return false
+			}
+			_, entity, seq := parseOrder(item.Key())
+			var stored eventRecord
+			if _, err = getRecord(txn, eventKey(seq), &stored); errors.Is(err, errDamaged) {
+				err = nil // it has no name
+			}
+			some = append(some, victim{claim: claim{seq: seq, entity: entity}, event: stored.ID})
+			return err == nil
+		})
+		return err
+	})
+	return some, next, err
 }

@@ -92,10 +92,14 @@ func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 		state.Due = max(state.Due, q.newest)
 		q.newest = state.Due
 	}
+	if state.Redelivery != "" {
+		state.Since = state.Due
+	}
 	b.set(orderKey(q.id, entity, seq), encode(state))
 	if b.addCount(q, entity, 1) == 1 || q.unordered() || state.Redelivery == "" && b.overtakes(q, entity) {
 		b.ready(q, entity, seq, state)
 	}
+	b.parkLate(q)
 }
 
 func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {

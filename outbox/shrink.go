@@ -46,7 +46,8 @@ func (o *Outbox) shrink() error {
 	}
 	o.log.Error("full", "webhook", q.name, "deliveries", len(victims),
 		"hint", "the outbox is larger than outbox.max_size: the oldest deliveries of this webhook are given up")
-	return o.buryAll(q, victims, "outbox full")
+	_, err = o.buryAll(q, victims, "outbox full", func(*batch) bool { return true })
+	return err
 }
 
 // excess returns by how many bytes the store is too large. The tables on disk
@@ -84,7 +85,7 @@ func (c *collector) oldestDead(txn *badger.Txn, dead map[uint64]int) error {
 			return nil
 		}
 		_, seq := parseTimed(key)
-		c.keys = append(c.keys, key)
+		c.addKey(seq, key)
 		if dead[seq]--; dead[seq] > 0 {
 			continue
 		}
@@ -196,20 +197,27 @@ func (q *queue) isClaimed(seq uint64) bool {
 const buriedAtOnce = 20
 
 // buryAll makes deliveries dead letters, some at a time, to leave room for
-// commits in between.
-func (o *Outbox) buryAll(q *queue, victims []victim, reason string) error {
+// commits in between. Before each time may is asked whether to go on.
+func (o *Outbox) buryAll(q *queue, victims []victim, reason string, may func(*batch) bool) (buried int, err error) {
 	for some := range slices.Chunk(victims, buriedAtOnce) {
+		n := 0
 		err := o.submit(context.Background(), func(b *batch) {
+			n = 0
+			if !may(b) {
+				return
+			}
 			for _, v := range some {
 				if !b.take(q, v.claim) {
 					continue // it was handed out meanwhile
 				}
 				b.bury(q, v.claim, deadRecord{Event: v.event, Reason: reason})
+				n++
 			}
 		})
 		if err != nil {
-			return err
+			return buried, err
 		}
+		buried += n
 	}
-	return nil
+	return buried, nil
 }

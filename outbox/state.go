@@ -203,7 +203,7 @@ func (c *collector) addState(txn *badger.Txn, e *eventRecord) {
 	var last state
 	key := stateKey(e.Key())
 	if found, err := getRecord(txn, key, &last); err == nil && found && last.Seq == e.Seq {
-		c.keys = append(c.keys, key)
+		c.addKey(e.Seq, key)
 	}
 }
 

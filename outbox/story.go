@@ -68,8 +68,10 @@ func selects(e *eventRecord, q event.Query) bool {
 		within(e.Time, q) && hasText(q.Text, e.Topic(), e.Entity.ID, e.ID)
 }
 
+// recorded is an event without its payload, which would keep that in memory.
 func (o *Outbox) recorded(stored *eventRecord) event.Recorded {
 	r := event.Recorded{Event: stored.Event, Topic: stored.Topic(), Webhooks: []string{}}
+	r.Payload, r.Before = nil, nil
 	for _, webhook := range stored.Webhooks {
 		r.Webhooks = append(r.Webhooks, o.nameOf(webhook))
 	}
@@ -99,7 +101,7 @@ func (o *Outbox) Story(id string) (story event.Story, found bool, err error) {
 			return err
 		}
 		for i, webhook := range stored.Webhooks {
-			p, err := progress(txn, webhook, &stored, ofWebhook(story.Calls, story.Webhooks[i]))
+			p, err := o.progress(txn, webhook, &stored)
 			if err != nil {
 				return err
 			}
@@ -155,18 +157,14 @@ func showBefore(txn *badger.Txn, story *event.Story) error {
 	return err
 }
 
-// callsOf reads the calls of an event, in the order of time.
+// callsOf reads the calls of an event, in the order of time; of more than maxCalls,
+// those of the first webhooks.
 func (o *Outbox) callsOf(txn *badger.Txn, seq uint64) (calls []event.Call, err error) {
 	calls = []event.Call{}
 	keysFrom(txn, wirePrefix(seq), wirePrefix(seq), func(item *badger.Item) bool {
-		key := attemptOf(item.Key())
-		var text []byte
-		var found bool
-		if text, found, err = get(txn, key); err != nil || !found {
-			return err == nil
-		}
 		var call event.Call
-		if call, err = readCall(txn, o.nameOf(be.Uint32(key[1:])), key, text); err == nil {
+		var found bool
+		if call, found, err = o.callOfWire(txn, item.Key()); found {
 			calls = append(calls, call)
 		}
 		return err == nil && len(calls) < maxCalls
@@ -175,13 +173,29 @@ func (o *Outbox) callsOf(txn *badger.Txn, seq uint64) (calls []event.Call, err e
 	return calls, err
 }
 
-func ofWebhook(calls []event.Call, webhook string) []event.Call {
-	return slices.DeleteFunc(slices.Clone(calls), func(c event.Call) bool { return c.Webhook != webhook })
+// lastCall reads the last call of an event to a webhook.
+func (o *Outbox) lastCall(txn *badger.Txn, seq uint64, webhook uint32) (call event.Call, found bool, err error) {
+	keysOf(txn, be.AppendUint32(wirePrefix(seq), webhook), true, func(item *badger.Item) bool {
+		call, found, err = o.callOfWire(txn, item.Key())
+		return err == nil && !found
+	})
+	return call, found, err
 }
 
-// progress says how far a delivery is, from what waits, from its calls, and from
+// callOfWire reads the call of a c key.
+func (o *Outbox) callOfWire(txn *badger.Txn, wire []byte) (call event.Call, found bool, err error) {
+	key := attemptOf(wire)
+	text, found, err := get(txn, key)
+	if err != nil || !found {
+		return call, false, err
+	}
+	call, err = readCall(txn, o.nameOf(be.Uint32(key[1:])), key, text)
+	return call, err == nil, err
+}
+
+// progress says how far a delivery is, from what waits, from its last call, and from
 // the dead letters.
-func progress(txn *badger.Txn, webhook uint32, stored *eventRecord, calls []event.Call) (p event.Progress, err error) {
+func (o *Outbox) progress(txn *badger.Txn, webhook uint32, stored *eventRecord) (p event.Progress, err error) {
 	var state deliveryState
 	found, err := getRecord(txn, orderKey(webhook, stored.Hash, stored.Seq), &state)
 	switch {
@@ -192,9 +206,12 @@ func progress(txn *badger.Txn, webhook uint32, stored *eventRecord, calls []even
 	case found:
 		return event.Progress{State: "waiting", Next: millis(state.Due), Undecided: state.Undecided}, nil
 	}
-	p = event.Progress{State: "gone", Attempts: len(calls)}
-	if len(calls) > 0 {
-		last := calls[len(calls)-1]
+	last, called, err := o.lastCall(txn, stored.Seq, webhook)
+	if err != nil {
+		return p, err
+	}
+	p = event.Progress{State: "gone"}
+	if called {
 		p.Attempts = last.Attempt
 		switch last.Result {
 		case event.Delivered.String():

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"cmstap/event"
@@ -160,7 +161,10 @@ func (o *Outbox) Whole(id string) (e event.Event, found bool, err error) {
 type Redelivery struct {
 	o    *Outbox
 	rate int
+
+	// Once it has begun, these are the committer's own.
 	dead map[deadID][]byte // keys of dead letters
+	read time.Time         // what died before is in dead
 }
 
 type deadID struct {
@@ -170,22 +174,36 @@ type deadID struct {
 
 // Redeliver begins to put events through to webhooks once more, rate of them a
 // second for each. Dead letters of what is made due go away; those that there are
-// now take 100 bytes of memory each.
+// take 100 bytes of memory each.
 func (o *Outbox) Redeliver(rate int) (*Redelivery, error) {
-	r := &Redelivery{o: o, rate: rate, dead: map[deadID][]byte{}}
+	r := &Redelivery{o: o, rate: rate, dead: map[deadID][]byte{}, read: o.now().Add(-settled)}
 	err := o.view(func(txn *badger.Txn) error {
-		keysFrom(txn, []byte{tagDead}, []byte{tagDead}, func(item *badger.Item) bool {
-			_, seq := parseTimed(item.Key())
-			r.dead[deadID{be.Uint32(item.Key()[1:]), seq}] = item.KeyCopy(nil)
-			return true
-		})
+		r.readDead(txn, []byte{tagDead}, []byte{tagDead})
 		return nil
 	})
 	return r, err
 }
 
+func (r *Redelivery) readDead(txn *badger.Txn, prefix, start []byte) {
+	keysFrom(txn, prefix, start, func(item *badger.Item) bool {
+		_, seq := parseTimed(item.Key())
+		r.dead[deadID{be.Uint32(item.Key()[1:]), seq}] = item.KeyCopy(nil)
+		return true
+	})
+}
+
+// catchUp reads the dead letters that came since.
+func (r *Redelivery) catchUp(b *batch) {
+	for _, q := range b.o.hooks() {
+		start := deadKey(q.id, r.read, 0)
+		r.readDead(b.txn, start[:5], start)
+	}
+	r.read = b.now
+}
+
 // Add makes the deliveries of stored events due, in the order given, and returns
-// how many, and how many waited already and were left as they are.
+// how many, and how many waited already and were left as they are. After an error
+// it is not to be called again.
 func (r *Redelivery) Add(ctx context.Context, captured []event.Captured) (made, waiting int, err error) {
 	var list []again
 	for _, c := range captured {
@@ -194,11 +212,24 @@ func (r *Redelivery) Add(ctx context.Context, captured []event.Captured) (made, 
 			if err != nil {
 				return 0, 0, err
 			}
-			list = append(list, again{q: q, seq: c.Event.Seq, dead: r.dead[deadID{q.id, c.Event.Seq}], undecided: want.Undecided})
+			list = append(list, again{q: q, seq: c.Event.Seq, undecided: want.Undecided})
 		}
 	}
-	err = r.o.redeliver(ctx, list, event.Replay, r.rate, func(m, w int) { made, waiting = made+m, waiting+w })
-	return made, waiting, err
+	for some := range slices.Chunk(list, againAtOnce) {
+		var m, w int
+		err := r.o.submit(ctx, func(b *batch) {
+			r.catchUp(b)
+			for i := range some {
+				some[i].dead = r.dead[deadID{some[i].q.id, some[i].seq}]
+			}
+			m, w = b.redeliver(some, event.Replay, r.rate)
+		})
+		if err != nil {
+			return made, waiting, err
+		}
+		made, waiting = made+m, waiting+w
+	}
+	return made, waiting, nil
 }
 
 // ignoreDamaged is nil for a record that can not be read, which is as if it were

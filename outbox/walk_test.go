@@ -93,3 +93,28 @@ func TestWalk(t *testing.T) {
 		t.Error("it should be gone", err)
 	}
 }
+
+// TestReplayOfWhatDiesMeanwhile: what is given up after a replay began has no dead
+// letter beside its delivery.
+func TestReplayOfWhatDiesMeanwhile(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	s.commit("i", change("e", 1, "{}"), change("f", 1, "{}"))
+	r, err := s.Redeliver(10)
+	s.must(err)
+	for _, d := range s.next("a", 2) {
+		s.settle(d, event.GiveUp, time.Time{})
+		s.clock.advance(time.Hour)
+		made, _, err := r.Add(t.Context(), wanted([]event.Event{*d.Event}, "a"))
+		if s.must(err); made != 1 {
+			t.Errorf("%d are made due", made)
+		}
+	}
+	if got := s.dead("a"); got != "0/0" {
+		t.Errorf("dead letters beside the deliveries: %s", got)
+	}
+	s.clock.advance(time.Second)
+	if got := s.drain("a"); len(got) != 2 {
+		t.Errorf("%d of 2 are delivered", len(got))
+	}
+}

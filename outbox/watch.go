@@ -137,23 +137,28 @@ func (o *Outbox) Tail(query event.Query, after string) (event.Tail, error) {
 // earlier reads the events after one up to another, and the calls that ended after
 // a time, by time.
 func (o *Outbox) earlier(query event.Query, after, last uint64, since time.Time) (list []event.News, err error) {
-	missed := 0
+	missed, more := 0, 0
 	err = o.view(func(txn *badger.Txn) error {
 		keysFrom(txn, []byte{tagEvent}, eventKey(after+1), func(item *badger.Item) bool {
-			var stored eventRecord
-			if seq := be.Uint64(item.Key()[1:]); seq > last {
+			if be.Uint64(item.Key()[1:]) > last {
 				return false
-			} else if len(list) >= maxEarlier {
-				missed++
-				return missed < mostRead
 			}
+			var stored eventRecord
 			if err = item.Value(func(text []byte) error { return ignoreDamaged(decode(text, &stored)) }); err != nil {
 				return false
 			}
-			if r := o.recorded(&stored); selectsNews(&stored, &r, query) {
+			full := len(list) >= maxEarlier
+			if full {
+				more++
+			}
+			if r := o.recorded(&stored); !selectsNews(&stored, &r, query) {
+				return more < mostRead
+			} else if full {
+				missed++
+			} else {
 				list = append(list, event.News{Event: &r})
 			}
-			return true
+			return more < mostRead
 		})
 		return err
 	})
