@@ -90,6 +90,7 @@ func (b *batch) hurry(q *queue, c claim, text []byte, state deliveryState) {
 	var old deliveryState
 	b.fail(decode(text, &old))
 	state.Undecided = old.Undecided
+	state.Kept = !old.behind()
 	key := dueKey(old.lane(), q.id, millis(old.Due), c.seq)
 	_, first := b.get(key)
 	b.set(orderKey(q.id, c.entity, c.seq), encode(state))
@@ -111,36 +112,6 @@ func (b *batch) unbury(q *queue, key []byte) (undecided string) {
 	b.delete(key)
 	b.after = append(b.after, func() { q.dead.Add(-1) })
 	return dead.Undecided
-}
-
-// overtakes takes its turn from a redelivery whose time has not come, so that what
-// is new of an entity does not wait for it. It gets another turn after the last
-// one of its entity.
-func (b *batch) overtakes(q *queue, entity uint64) bool {
-	if !b.now.Before(q.paced) {
-		return false // none of them is still to come
-	}
-	prefix := orderKey(q.id, entity, 0)[:13]
-	var turn []byte
-	n := 0
-	keysFrom(b.txn, prefix, prefix, func(item *badger.Item) bool {
-		var state deliveryState
-		_, _, seq := parseOrder(item.Key())
-		err := item.Value(func(text []byte) error { return decode(text, &state) })
-		key := dueKey(tagDue, q.id, millis(state.Due), seq)
-		if n++; err != nil || state.Redelivery == "" || n > maxCompared {
-			return false
-		}
-		if _, first := b.get(key); first && millis(state.Due).After(b.now) {
-			turn = key
-		}
-		return turn == nil
-	})
-	if turn == nil {
-		return false
-	}
-	b.delete(turn)
-	return true
 }
 
 // again is a delivery that is to be made once more.

@@ -25,8 +25,8 @@ import (
 //	x eventID32                       seq8: where the event of that id is
 //	p eventID32 n4                    piece n of the compressed payload
 //	o webhook4 entity8 seq8           deliveryState: a waiting delivery
-//	h webhook4 entity8                count4 of the o keys of that pair, never 0
-//	t webhook4 due8 seq8              entity8: the first delivery of each pair, by due time, that no attempt was made of
+//	h webhook4 entity8                count4 of the o keys of that pair, never 0; count4 of those that go behind the others
+//	t webhook4 due8 seq8              entity8: the delivery of each pair whose turn it is, by due time, that no attempt was made of
 //	r webhook4 due8 seq8              the same of those that are tried again
 //	a webhook4 time8 seq8 number4     attemptRecord
 //	c seq8 webhook4 time8 number4     wireRecord: the call of that attempt
