@@ -13,8 +13,9 @@ import (
 
 // Resend makes the delivery of an event to a webhook due now, whatever became of
 // it; its attempts begin anew, and its dead letter goes away. One that waits keeps
-// its place among those of its entity, any other goes behind them. The error may
-// be an event.Refusal.
+// its place among those of its entity, any other goes behind them. One that waits
+// for a bundle goes with that; one whose bundle failed is refused. The error may be
+// an event.Refusal.
 func (o *Outbox) Resend(ctx context.Context, id, webhook string) error {
 	q, err := o.givenQueue(webhook)
 	if err != nil {
@@ -73,7 +74,7 @@ func (b *batch) resend(q *queue, stored *eventRecord, dead []byte, waited bool) 
 	state := deliveryState{Due: b.now.UnixMilli(), Redelivery: event.Resend}
 	switch {
 	case waits:
-		b.hurry(q, c, text, state)
+		return b.hurry(q, c, text, state)
 	case waited:
 		return event.Refuse(event.Conflict, "its call ended just now; ask again")
 	default:
@@ -85,10 +86,17 @@ func (b *batch) resend(q *queue, stored *eventRecord, dead []byte, waited bool) 
 	return nil
 }
 
-// hurry makes a delivery that waits one that is due, at its place.
-func (b *batch) hurry(q *queue, c claim, text []byte, state deliveryState) {
+// hurry makes a delivery that waits one that is due, at its place. The place in a
+// batch is the due time: a delivery that no attempt was made of keeps that.
+func (b *batch) hurry(q *queue, c claim, text []byte, state deliveryState) error {
 	var old deliveryState
 	b.fail(decode(text, &old))
+	if q.Batch != nil && old.Attempts > 0 {
+		return event.Refuse(event.Conflict, "it waits in a bundle that failed, which is sent again as a whole at %s", millis(old.Due).Format(time.RFC3339))
+	}
+	if q.Batch != nil {
+		state.Due, state.Wait = old.Due, old.Wait
+	}
 	state.Undecided = old.Undecided
 	state.Kept = !old.behind()
 	key := dueKey(old.lane(), q.id, millis(old.Due), c.seq)
@@ -98,6 +106,7 @@ func (b *batch) hurry(q *queue, c claim, text []byte, state deliveryState) {
 		b.delete(key)
 		b.ready(q, c.entity, c.seq, state)
 	}
+	return nil
 }
 
 // unbury deletes a dead letter, if it is there, and returns why its filter could

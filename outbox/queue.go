@@ -90,7 +90,7 @@ func (q *queue) notify() {
 func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 	if q.Batch != nil { // bundles go by due time, and that is by commits
 		state.Due = max(state.Due, q.newest)
-		q.newest = state.Due
+		b.after = append(b.after, func() { q.newest = max(q.newest, state.Due) })
 	}
 	n, behind := b.counts(q, entity)
 	turn := n == 0 || q.unordered() || n == behind && b.overtakes(q, entity, seq, state)

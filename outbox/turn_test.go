@@ -178,3 +178,34 @@ func TestNewEventsDoNotWaitForRetries(t *testing.T) {
 		}
 	}
 }
+
+// TestResendKeepsBundles: what waits in a batch and is sent again keeps its place, and
+// a bundle that failed stays whole.
+func TestResendKeepsBundles(t *testing.T) {
+	t.Parallel()
+	s := batched(t, waiting(10*time.Second, time.Minute, 100, "webhook"))
+	resend := func(n int) error { return s.Resend(t.Context(), change("e", n, "").ID, "a") }
+	for n := 1; n < 3; n++ {
+		s.commit(fmt.Sprint(n), change("e", n, "{}"))
+		s.clock.advance(time.Second)
+	}
+	s.must(resend(1))
+	s.clock.advance(9 * time.Second)
+	call := s.bundle("e/0", "e/0")
+	if got := numbers("e", call); !slices.Equal(got, []int{1, 2}) || call[0].Redelivery != event.Resend {
+		t.Errorf("%v %q", got, call[0].Redelivery)
+	}
+	s.settleAll(call, event.Retry, time.Hour)
+	s.commit("3", change("e", 3, "{}"))
+	s.refused(resend(2), event.Conflict)
+	s.must(resend(3))
+	s.bundle()
+	s.clock.advance(time.Hour)
+	s.settleAll(s.bundle("e/1", "e/1"), event.GiveUp, 0)
+	s.clock.advance(time.Second)
+	s.must(resend(1)) // goes behind what waits
+	s.clock.advance(10 * time.Second)
+	if got := numbers("e", s.bundle("e/0", "e/0")); !slices.Equal(got, []int{3, 1}) {
+		t.Error(got)
+	}
+}
