@@ -151,7 +151,6 @@ func (o *Outbox) redeliver(ctx context.Context, list []again, why event.Redelive
 }
 
 func (b *batch) redeliver(list []again, why event.Redelivery, rate int) (made, waiting int) {
-	paced := map[*queue]bool{}
 	for _, one := range list {
 		q := one.q
 		var stored eventRecord
@@ -177,25 +176,30 @@ func (b *batch) redeliver(list []again, why event.Redelivery, rate int) (made, w
 		b.enqueue(q, stored.Hash, one.seq, deliveryState{
 			Due: due.UnixMilli(), Wait: due.Sub(b.now).Milliseconds(), Undecided: one.undecided, Redelivery: why,
 		})
-		paced[q] = true
 		made++
 	}
-	for q := range paced {
-		b.set(pacedKey(q.name), be.AppendUint64(nil, milli(q.paced)))
+	for q, at := range b.paced {
+		away := max(at.Sub(b.now), 0)
+		b.set(pacedKey(q.name), be.AppendUint64(be.AppendUint64(nil, milli(at)), uint64(away.Milliseconds())))
+		b.after = append(b.after, func() { q.paced = at })
 	}
 	return made, waiting
 }
 
-// slot is when the next redelivery of a webhook may go. Bundles need none.
+// slot is when the next redelivery of a webhook may go. Bundles need none. If nothing
+// waits any more, nobody needs the slots that were given.
 func (b *batch) slot(q *queue, rate int) time.Time {
 	if q.Batch != nil {
 		return b.now
 	}
-	at := q.paced
+	at, begun := b.paced[q]
+	if !begun && q.waiting.Load() > 0 {
+		at = q.paced
+	}
 	if at.Before(b.now) {
 		at = b.now
 	}
-	q.paced = at.Add(time.Second / time.Duration(rate))
+	b.paced[q] = at.Add(time.Second / time.Duration(rate))
 	return at
 }
 

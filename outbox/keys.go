@@ -19,7 +19,8 @@ import (
 // The layout: a tag byte, then big-endian numbers and strings.
 //
 //	m name                            meta: format; seq; commits; webhook/NAME -> number; order/NAME -> none;
-//	                                  parked/NAME, paused/NAME, paced/NAME -> time8
+//	                                  parked/NAME, paused/NAME -> time8
+//	                                  paced/NAME -> time8, and how far away that was: milliseconds8
 //	i intent                          event.Intent
 //	e seq8                            eventRecord: the event without its payload
 //	x eventID32                       seq8: where the event of that id is
