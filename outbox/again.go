@@ -13,8 +13,9 @@ import (
 
 // Resend makes the delivery of an event to a webhook due now, whatever became of
 // it; its attempts begin anew, and its dead letter goes away. One that waits keeps
-// its place among those of its entity, any other goes behind them. The error may
-// be an event.Refusal.
+// its place among those of its entity, any other goes behind them. One that waits
+// for a bundle goes with that; one whose bundle failed is refused. The error may be
+// an event.Refusal.
 func (o *Outbox) Resend(ctx context.Context, id, webhook string) error {
 	q, err := o.givenQueue(webhook)
 	if err != nil {
@@ -75,7 +76,7 @@ func (b *batch) resend(q *queue, stored *eventRecord, dead []byte, waited bool) 
 	state := deliveryState{Due: b.now.UnixMilli(), Redelivery: event.Resend}
 	switch {
 	case waits:
-		b.hurry(q, c, text, state)
+		return b.hurry(q, c, text, state)
 	case waited:
 		return event.Refuse(event.Conflict, "its call ended just now; ask again")
 	default:
@@ -87,11 +88,19 @@ func (b *batch) resend(q *queue, stored *eventRecord, dead []byte, waited bool) 
 	return nil
 }
 
-// hurry makes a delivery that waits one that is due, at its place.
-func (b *batch) hurry(q *queue, c claim, text []byte, state deliveryState) {
+// hurry makes a delivery that waits one that is due, at its place. The place in a
+// batch is the due time: a delivery that no attempt was made of keeps that.
+func (b *batch) hurry(q *queue, c claim, text []byte, state deliveryState) error {
 	var old deliveryState
 	b.fail(decode(text, &old))
+	if q.Batch != nil && old.Attempts > 0 {
+		return event.Refuse(event.Conflict, "it waits in a bundle that failed, which is sent again as a whole at %s", millis(old.Due).Format(time.RFC3339))
+	}
+	if q.Batch != nil {
+		state.Due, state.Wait = old.Due, old.Wait
+	}
 	state.Undecided = old.Undecided
+	state.Kept = !old.behind()
 	key := dueKey(old.lane(), q.id, millis(old.Due), c.seq)
 	_, first := b.get(key)
 	b.set(orderKey(q.id, c.entity, c.seq), encode(state))
@@ -99,6 +108,7 @@ func (b *batch) hurry(q *queue, c claim, text []byte, state deliveryState) {
 		b.delete(key)
 		b.ready(q, c.entity, c.seq, state)
 	}
+	return nil
 }
 
 // unbury deletes a dead letter, if it is there, and returns why its filter could
@@ -113,36 +123,6 @@ func (b *batch) unbury(q *queue, key []byte) (undecided string) {
 	b.delete(key)
 	b.after = append(b.after, func() { q.dead.Add(-1) })
 	return dead.Undecided
-}
-
-// overtakes takes its turn from a redelivery whose time has not come, so that what
-// is new of an entity does not wait for it. It gets another turn after the last
-// one of its entity.
-func (b *batch) overtakes(q *queue, entity uint64) bool {
-	if !b.now.Before(q.paced) {
-		return false // none of them is still to come
-	}
-	prefix := orderKey(q.id, entity, 0)[:13]
-	var turn []byte
-	n := 0
-	keysFrom(b.txn, prefix, prefix, func(item *badger.Item) bool {
-		var state deliveryState
-		_, _, seq := parseOrder(item.Key())
-		err := item.Value(func(text []byte) error { return decode(text, &state) })
-		key := dueKey(tagDue, q.id, millis(state.Due), seq)
-		if n++; err != nil || state.Redelivery == "" || n > maxCompared {
-			return false
-		}
-		if _, first := b.get(key); first && millis(state.Due).After(b.now) {
-			turn = key
-		}
-		return turn == nil
-	})
-	if turn == nil {
-		return false
-	}
-	b.delete(turn)
-	return true
 }
 
 // again is a delivery that is to be made once more.
@@ -173,7 +153,6 @@ func (o *Outbox) redeliver(ctx context.Context, list []again, why event.Redelive
 }
 
 func (b *batch) redeliver(list []again, why event.Redelivery, rate int) (made, waiting int) {
-	paced := map[*queue]bool{}
 	for _, one := range list {
 		q := one.q
 		var stored eventRecord
@@ -199,25 +178,30 @@ func (b *batch) redeliver(list []again, why event.Redelivery, rate int) (made, w
 		b.enqueue(q, stored.Hash, one.seq, deliveryState{
 			Due: due.UnixMilli(), Wait: due.Sub(b.now).Milliseconds(), Undecided: one.undecided, Redelivery: why,
 		})
-		paced[q] = true
 		made++
 	}
-	for q := range paced {
-		b.set(pacedKey(q.name), be.AppendUint64(nil, milli(q.paced)))
+	for q, at := range b.paced {
+		away := max(at.Sub(b.now), 0)
+		b.set(pacedKey(q.name), be.AppendUint64(be.AppendUint64(nil, milli(at)), uint64(away.Milliseconds())))
+		b.after = append(b.after, func() { q.paced = at })
 	}
 	return made, waiting
 }
 
-// slot is when the next redelivery of a webhook may go. Bundles need none.
+// slot is when the next redelivery of a webhook may go. Bundles need none. If nothing
+// waits any more, nobody needs the slots that were given.
 func (b *batch) slot(q *queue, rate int) time.Time {
 	if q.Batch != nil {
 		return b.now
 	}
-	at := q.paced
+	at, begun := b.paced[q]
+	if !begun && q.waiting.Load() > 0 {
+		at = q.paced
+	}
 	if at.Before(b.now) {
 		at = b.now
 	}
-	q.paced = at.Add(time.Second / time.Duration(rate))
+	b.paced[q] = at.Add(time.Second / time.Duration(rate))
 	return at
 }
 

@@ -125,9 +125,12 @@ func TestResendKeepsOrder(t *testing.T) {
 }
 
 // giveUp commits so many events and has a webhook fail all of them.
-func (s *store) giveUp(hook string, n int) {
+func (s *store) giveUp(hook string, n int) { s.t.Helper(); s.giveUpFrom(hook, 0, n) }
+
+// giveUpFrom is giveUp with other entities.
+func (s *store) giveUpFrom(hook string, from, n int) {
 	s.t.Helper()
-	for i := range n {
+	for i := from; i < from+n; i++ {
 		s.commit(fmt.Sprint("g", i), change(fmt.Sprintf("e%03d", i), 1, "{}"))
 	}
 	for {

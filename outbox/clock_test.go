@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -109,4 +110,73 @@ func TestWaitsAreKept(t *testing.T) {
 	if tags := s.tags(); tags["t"]+tags["o"] != 2 || tags["z"] != 1 {
 		t.Errorf("%v", tags)
 	}
+}
+
+// TestSlotsAfterWrongClock: redeliveries that were asked for while the clock was a
+// year ahead keep nothing waiting once it is right.
+func TestSlotsAfterWrongClock(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	resend := func(want int) {
+		t.Helper()
+		tally, err := s.ResendFailed(t.Context(), event.Query{}, 1, func(event.Tally) {})
+		if err != nil || tally.Deliveries != want {
+			t.Fatalf("%+v %v", tally, err)
+		}
+	}
+	s.clock.advance(365 * day)
+	s.giveUp("a", 40)
+	resend(40)
+	s.must(s.Close())
+	s.clock.advance(-365 * day)
+	s.open()
+	s.commit("new", change("new", 1, "{}"))
+	s.settle(s.next("a", 1)[0], event.GiveUp, time.Time{})
+	s.clock.advance(time.Second)
+	s.settle(s.next("a", 1)[0], event.GiveUp, time.Time{})
+	resend(2) // behind the others
+	s.clock.advance(41 * time.Second)
+	if got := len(s.drain("a")); got < 39 || got > 41 {
+		t.Errorf("%d are delivered after 42 s", got)
+	}
+	s.clock.advance(time.Second)
+	s.drain("a")
+	if got := s.tags()["o"]; got != 0 {
+		t.Errorf("%d wait after 43 s", got)
+	}
+}
+
+// TestSlotsAreGivenBack: slots of redeliveries that were not stored, or dropped, keep
+// no others waiting.
+func TestSlotsAreGivenBack(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, testConfig(t), "a")
+	s.commit("waits", change("waits", 1, "{}"))
+	s.settle(s.next("a", 1)[0], event.Retry, s.now().Add(time.Hour))
+	s.giveUp("a", 40)
+	resend := func() {
+		t.Helper()
+		if _, err := s.ResendFailed(t.Context(), event.Query{}, 1, func(event.Tally) {}); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.names("a", 100); len(got) != 1 {
+			t.Errorf("%v are due at once, want one", got)
+		}
+	}
+	failed := errors.New("no disk")
+	err := s.submit(t.Context(), func(b *batch) {
+		for range 100 {
+			b.slot(s.Outbox.hooks()["a"], 1)
+		}
+		b.fail(failed)
+	})
+	if !errors.Is(err, failed) {
+		t.Fatal(err)
+	}
+	resend()
+	if _, err := s.DropWaiting(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	s.giveUpFrom("a", 100, 1)
+	resend()
 }

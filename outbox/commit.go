@@ -47,9 +47,15 @@ type deliveryState struct {
 	// One that waited when it was asked for has no Since.
 	Redelivery event.Redelivery `json:"re,omitempty"`
 	Since      int64            `json:"since,omitempty"`
+	// Kept says that it had not ended when it was sent again: it keeps its place.
+	Kept bool `json:"kept,omitempty"`
 }
 
-// lane is the tag of the delivery's key while it is the first of its entity.
+// behind tells whether the delivery goes after all others of its entity: it is made
+// once more, and its place among the writes is gone.
+func (s deliveryState) behind() bool { return s.Redelivery != "" && !s.Kept }
+
+// lane is the tag of the delivery's key while it has the turn of its entity.
 func (s deliveryState) lane() byte {
 	if s.Attempts > 0 {
 		return tagRetry

@@ -57,8 +57,9 @@ type batch struct {
 	keys  int
 	bytes int
 	err   error
-	after []func() // what to do in memory once it is durable
-	ended []func() // what to do when it is, or will not be
+	paced map[*queue]time.Time // what becomes of q.paced
+	after []func()             // what to do in memory once it is durable
+	ended []func()             // what to do when it is, or will not be
 }
 
 // A transaction holds 13,107 keys and 1.2 MB with 8 MiB memory tables. One
@@ -196,7 +197,7 @@ func (w *write) answer(err error) {
 }
 
 func (o *Outbox) newBatch() *batch {
-	return &batch{o: o, txn: o.db.NewTransaction(true), now: o.now().UTC(), err: o.guard.look()}
+	return &batch{o: o, paced: map[*queue]time.Time{}, txn: o.db.NewTransaction(true), now: o.now().UTC(), err: o.guard.look()}
 }
 
 // finish makes a batch durable and then does what follows from it in memory.

@@ -19,14 +19,15 @@ import (
 // The layout: a tag byte, then big-endian numbers and strings.
 //
 //	m name                            meta: format; seq; commits; webhook/NAME -> number; order/NAME -> none;
-//	                                  parked/NAME, paused/NAME, paced/NAME -> time8
+//	                                  parked/NAME, paused/NAME -> time8
+//	                                  paced/NAME -> time8, and how far away that was: milliseconds8
 //	i intent                          event.Intent
 //	e seq8                            eventRecord: the event without its payload
 //	x eventID32                       seq8: where the event of that id is
 //	p eventID32 n4                    piece n of the compressed payload
 //	o webhook4 entity8 seq8           deliveryState: a waiting delivery
-//	h webhook4 entity8                count4 of the o keys of that pair, never 0
-//	t webhook4 due8 seq8              entity8: the first delivery of each pair, by due time, that no attempt was made of
+//	h webhook4 entity8                count4 of the o keys of that pair, never 0; count4 of those that go behind the others
+//	t webhook4 due8 seq8              entity8: the delivery of each pair whose turn it is, by due time, that no attempt was made of
 //	r webhook4 due8 seq8              the same of those that are tried again
 //	a webhook4 time8 seq8 number4     attemptRecord
 //	c seq8 webhook4 time8 number4     wireRecord: the call of that attempt

@@ -28,8 +28,11 @@
 //   - A webhook that Pause was told of gets nothing until Resume, over restarts
 //     too. What is handed out already goes on.
 //   - Resend and Redeliver make a delivery due once more under the event's id, with
-//     attempts that begin anew. It goes behind what waits of its entity, and what
-//     comes later does not wait for its time.
+//     attempts that begin anew. It goes behind all of its entity that follows from
+//     writes, also what comes later, until it is handed out; if it fails, it goes
+//     behind again. What is made once more of an entity goes in commit order.
+//   - Resend of a delivery that waits leaves it at its place. In a batch it keeps its
+//     due time, and one whose bundle failed is refused: a bundle is sent again whole.
 //   - Bodies of requests, credentials and query strings never get here.
 package outbox
 

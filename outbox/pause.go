@@ -89,11 +89,24 @@ func (o *Outbox) loadPauses() error {
 				return err
 			}
 			if found {
-				q.paced = parseTime(paced)
+				q.paced = parsePaced(paced, o.now())
 			}
 		}
 		return nil
 	})
+}
+
+// parsePaced reads until when redeliveries are spread: that is no further away than
+// it was when it was stored, for the clock may have been set back.
+func parsePaced(text []byte, now time.Time) time.Time {
+	if len(text) != 16 {
+		return time.Time{} // older versions did not store how far it was
+	}
+	at, away := parseTime(text[:8]), time.Duration(be.Uint64(text[8:]))*time.Millisecond
+	if latest := now.Add(away); at.After(latest) {
+		return latest
+	}
+	return at
 }
 
 // parseTime reads a time8; what is none is the zero time.

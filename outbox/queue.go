@@ -85,18 +85,21 @@ func (q *queue) notify() {
 	q.wake = make(chan struct{})
 }
 
-// enqueue adds a delivery. The first of its webhook and entity gets a t or r key;
-// the others wait behind it.
+// enqueue adds a delivery. The one of its webhook and entity whose turn it is has a
+// t or r key; the others wait behind it.
 func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
 	if q.Batch != nil { // bundles go by due time, and that is by commits
 		state.Due = max(state.Due, q.newest)
-		q.newest = state.Due
+		b.after = append(b.after, func() { q.newest = max(q.newest, state.Due) })
 	}
 	if state.Redelivery != "" {
 		state.Since = state.Due
 	}
+	n, behind := b.counts(q, entity)
+	turn := n == 0 || q.unordered() || n == behind && b.overtakes(q, entity, seq, state)
 	b.set(orderKey(q.id, entity, seq), encode(state))
-	if b.addCount(q, entity, 1) == 1 || q.unordered() || state.Redelivery == "" && b.overtakes(q, entity) {
+	b.addCount(q, entity, state, 1)
+	if turn {
 		b.ready(q, entity, seq, state)
 	}
 	b.parkLate(q)
@@ -171,20 +174,33 @@ func (b *batch) hasten(q *queue, c claim) {
 	b.ready(q, c.entity, c.seq, state)
 }
 
-// addCount changes the number of waiting deliveries of a webhook and entity
-// and returns it.
-func (b *batch) addCount(q *queue, entity uint64, change int) int {
-	b.after = append(b.after, func() { q.waiting.Add(int64(change)) })
-	key := countKey(q.id, entity)
-	n := change
-	if value, found := b.get(key); found {
-		n += int(be.Uint32(value))
+// counts returns how many deliveries of a webhook and entity wait, and how many of
+// them go behind the others.
+func (b *batch) counts(q *queue, entity uint64) (n, behind int) {
+	value, _ := b.get(countKey(q.id, entity))
+	if len(value) >= 4 {
+		n = int(be.Uint32(value))
 	}
-	if n <= 0 {
-		b.delete(key)
+	if len(value) >= 8 { // older versions did not count them
+		behind = int(be.Uint32(value[4:]))
+	}
+	return n, behind
+}
+
+// addCount adds to the counts of a delivery's webhook and entity, and returns how
+// many wait.
+func (b *batch) addCount(q *queue, entity uint64, state deliveryState, change int) int {
+	b.after = append(b.after, func() { q.waiting.Add(int64(change)) })
+	n, behind := b.counts(q, entity)
+	if n += change; n <= 0 {
+		b.delete(countKey(q.id, entity))
 		return 0
 	}
-	b.set(key, be.AppendUint32(nil, uint32(n)))
+	if state.behind() {
+		behind += change
+	}
+	behind = min(max(behind, 0), n)
+	b.set(countKey(q.id, entity), be.AppendUint32(be.AppendUint32(nil, uint32(n)), uint32(behind)))
 	return n
 }
 

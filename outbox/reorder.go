@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -36,8 +37,8 @@ func (o *Outbox) reorder(webhooks []string) error {
 	return nil
 }
 
-// layOut gives t or r keys to all deliveries of a queue, or only to the first
-// of each entity. It may be cut off and repeated.
+// layOut gives t or r keys to all deliveries of a queue, or only to the one of each
+// entity whose turn it is. It may be cut off and repeated.
 func (o *Outbox) layOut(q *queue) error {
 	var keys [][]byte
 	err := o.db.View(func(txn *badger.Txn) error {
@@ -50,14 +51,14 @@ func (o *Outbox) layOut(q *queue) error {
 	if err != nil {
 		return err
 	}
-	var last uint64
-	first := true
 	for len(keys) > 0 {
 		b := o.newBatch()
 		for ; len(keys) > 0 && !b.full(); keys = keys[1:] {
 			_, entity, seq := parseOrder(keys[0])
-			b.layOut(q, entity, seq, first || entity != last)
-			first, last = false, entity
+			b.layOut(q, entity, seq)
+			if last := len(keys) == 1 || !bytes.HasPrefix(keys[1], keys[0][:13]); last && !q.unordered() {
+				b.promote(q, entity)
+			}
 		}
 		if err := o.finish(b); err != nil {
 			return err
@@ -72,7 +73,7 @@ func (o *Outbox) layOut(q *queue) error {
 	return o.finish(b)
 }
 
-func (b *batch) layOut(q *queue, entity, seq uint64, first bool) {
+func (b *batch) layOut(q *queue, entity, seq uint64) {
 	var state deliveryState
 	if text, found := b.get(orderKey(q.id, entity, seq)); !found || decode(text, &state) != nil {
 		state = deliveryState{} // damaged: it is given up when its turn comes
@@ -82,7 +83,7 @@ func (b *batch) layOut(q *queue, entity, seq uint64, first bool) {
 		state.Due, state.Wait = b.now.UnixMilli(), 0
 		b.set(orderKey(q.id, entity, seq), encode(state))
 	}
-	if first || q.unordered() {
+	if q.unordered() {
 		b.ready(q, entity, seq, state)
 		return
 	}

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"cmstap/event"
-
-	"github.com/dgraph-io/badger/v4"
 )
 
 // attemptRecord is one attempt as it is kept, without the answer: what a query
@@ -104,14 +102,18 @@ func (b *batch) settle(q *queue, c claim, d event.Delivery, s event.Settlement, 
 		state.Attempts, state.Wait = s.Attempt.Number, (s.Wait + time.Millisecond - 1).Milliseconds()
 		state.Due, state.Last = b.now.Add(s.Wait).UnixMilli(), s.Attempt
 		b.set(orderKey(q.id, c.entity, c.seq), encode(state))
-		b.ready(q, c.entity, c.seq, state)
+		if state.behind() && !q.unordered() { // what came meanwhile does not wait for it
+			b.promote(q, c.entity)
+		} else {
+			b.ready(q, c.entity, c.seq, state)
+		}
 		b.supersede(q, c.entity, c.seq)
 		return
 	case event.GiveUp:
 		b.setDead(q, c.seq, deadRecord{Event: d.Event.ID, Reason: s.Reason, Last: s.Attempt, Undecided: state.Undecided})
 	case event.Delivered:
 	}
-	b.end(q, c, true)
+	b.end(q, c, state, true)
 }
 
 // logCall keeps what happened to a call.
@@ -159,39 +161,15 @@ func (b *batch) remove(q *queue, c claim) (state deliveryState, found bool) {
 		}
 	}
 	if found {
-		b.end(q, c, first)
+		b.end(q, c, state, first)
 	}
 	return state, found
 }
 
-// end removes a delivery. If it was the first of its entity, the one behind it
-// gets its turn.
-func (b *batch) end(q *queue, c claim, first bool) {
+// end removes a delivery. If it had the turn of its entity, another one gets it.
+func (b *batch) end(q *queue, c claim, state deliveryState, turn bool) {
 	b.delete(orderKey(q.id, c.entity, c.seq))
-	if b.addCount(q, c.entity, -1) > 0 && first && !q.unordered() {
-		b.promote(q, c)
+	if b.addCount(q, c.entity, state, -1) > 0 && turn && !q.unordered() {
+		b.promote(q, c.entity)
 	}
-}
-
-// promote gives the delivery behind a claimed one its turn: the next in commit
-// order, and after the last one the first, which was sent again.
-func (b *batch) promote(q *queue, c claim) {
-	prefix := orderKey(q.id, c.entity, 0)[:13]
-	var next []byte
-	for _, start := range [][]byte{orderKey(q.id, c.entity, c.seq+1), prefix} {
-		if next == nil {
-			keysFrom(b.txn, prefix, start, func(item *badger.Item) bool {
-				next = item.KeyCopy(nil)
-				return false
-			})
-		}
-	}
-	if next == nil {
-		return
-	}
-	var state deliveryState
-	text, _ := b.get(next)
-	b.fail(decode(text, &state))
-	_, _, seq := parseOrder(next)
-	b.ready(q, c.entity, seq, state)
 }
