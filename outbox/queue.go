@@ -85,26 +85,6 @@ func (q *queue) notify() {
 	q.wake = make(chan struct{})
 }
 
-// enqueue adds a delivery. The one of its webhook and entity whose turn it is has a
-// t or r key; the others wait behind it.
-func (b *batch) enqueue(q *queue, entity, seq uint64, state deliveryState) {
-	if q.Batch != nil { // bundles go by due time, and that is by commits
-		state.Due = max(state.Due, q.newest)
-		b.after = append(b.after, func() { q.newest = max(q.newest, state.Due) })
-	}
-	if state.Redelivery != "" {
-		state.Since = state.Due
-	}
-	n, behind := b.counts(q, entity)
-	turn := n == 0 || q.unordered() || n == behind && b.overtakes(q, entity, seq, state)
-	b.set(orderKey(q.id, entity, seq), encode(state))
-	b.addCount(q, entity, state, 1)
-	if turn {
-		b.ready(q, entity, seq, state)
-	}
-	b.parkLate(q)
-}
-
 func (b *batch) ready(q *queue, entity, seq uint64, state deliveryState) {
 	key := dueKey(state.lane(), q.id, time.UnixMilli(state.Due), seq)
 	b.set(key, be.AppendUint64(nil, entity))
@@ -172,36 +152,6 @@ func (b *batch) hasten(q *queue, c claim) {
 		b.set(orderKey(q.id, c.entity, c.seq), encode(state))
 	}
 	b.ready(q, c.entity, c.seq, state)
-}
-
-// counts returns how many deliveries of a webhook and entity wait, and how many of
-// them go behind the others.
-func (b *batch) counts(q *queue, entity uint64) (n, behind int) {
-	value, _ := b.get(countKey(q.id, entity))
-	if len(value) >= 4 {
-		n = int(be.Uint32(value))
-	}
-	if len(value) >= 8 { // older versions did not count them
-		behind = int(be.Uint32(value[4:]))
-	}
-	return n, behind
-}
-
-// addCount adds to the counts of a delivery's webhook and entity, and returns how
-// many wait.
-func (b *batch) addCount(q *queue, entity uint64, state deliveryState, change int) int {
-	b.after = append(b.after, func() { q.waiting.Add(int64(change)) })
-	n, behind := b.counts(q, entity)
-	if n += change; n <= 0 {
-		b.delete(countKey(q.id, entity))
-		return 0
-	}
-	if state.behind() {
-		behind += change
-	}
-	behind = min(max(behind, 0), n)
-	b.set(countKey(q.id, entity), be.AppendUint32(be.AppendUint32(nil, uint32(n)), uint32(behind)))
-	return n
 }
 
 // Next returns up to limit deliveries of a webhook that are due, and waits for
