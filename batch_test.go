@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -29,7 +31,11 @@ func (b *batchReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Entity event.Entity
 		}
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<20)).Decode(&body); err != nil {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 64<<20))
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return // a kill cut it off
+	}
+	if err = errors.Join(err, json.Unmarshal(text, &body)); err != nil {
 		b.t.Error(err)
 	}
 	b.mu.Lock()
