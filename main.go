@@ -169,7 +169,7 @@ func (c *runCommand) run(ctx context.Context, hangup <-chan os.Signal, stderr io
 			select {
 			case <-hangup:
 				log.reopen()
-				_, _ = a.Reload(ctx) // the log says how it went
+				_, _ = a.Reload() // the log says how it went
 			case <-ctx.Done():
 				return
 			}

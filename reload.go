@@ -22,7 +22,7 @@ var (
 )
 
 // Reload implements admin.Control.
-func (a *app) Reload(ctx context.Context) (admin.Reloaded, error) {
+func (a *app) Reload() (admin.Reloaded, error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	config, err := a.load()
@@ -31,7 +31,7 @@ func (a *app) Reload(ctx context.Context) (admin.Reloaded, error) {
 	}
 	var done admin.Reloaded
 	if err == nil {
-		done, err = a.replace(context.WithoutCancel(ctx), config) // who asked may leave
+		done, err = a.replace(config)
 	}
 	a.tap.metrics.reloaded(err)
 	if err != nil {
@@ -73,8 +73,8 @@ func isAt(path string, others []string) bool {
 // replace puts a config in force, however long the disk takes: half of it is never in
 // force. The store comes first: what follows may ask it for any webhook. What waits is
 // sent with the new settings.
-func (a *app) replace(ctx context.Context, c *Config) (admin.Reloaded, error) {
-	if err := a.outbox.Replace(ctx, c.queues()); err != nil {
+func (a *app) replace(c *Config) (admin.Reloaded, error) {
+	if err := a.outbox.Replace(c.queues()); err != nil {
 		return admin.Reloaded{}, fmt.Errorf("the webhooks can not be stored: %w", err)
 	}
 	a.tap.metrics.begin(c.names())

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -14,7 +13,7 @@ import (
 type Control interface {
 	// Reload puts the config file in force as it is now. An error says why that was
 	// refused, and nothing was changed then.
-	Reload(ctx context.Context) (Reloaded, error)
+	Reload() (Reloaded, error)
 	// Settings are the settings in force, without what may be secret.
 	Settings() []setting.Shown
 	// Level is the log's level: debug, info, warn or error. SetLevel changes it until
@@ -54,7 +53,7 @@ func (c console) reload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	unbound(w) // the disk may take its time
-	done, err := c.Reload(r.Context())
+	done, err := c.Reload()
 	if err != nil {
 		fail(w, http.StatusUnprocessableEntity, err.Error())
 		return

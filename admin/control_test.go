@@ -1,7 +1,6 @@
 package admin_test
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -18,7 +17,7 @@ type console struct {
 	level   string
 }
 
-func (c *console) Reload(context.Context) (admin.Reloaded, error) {
+func (c *console) Reload() (admin.Reloaded, error) {
 	return admin.Reloaded{Webhooks: 2, Changed: []string{"webhooks[0].url"}}, c.refused
 }
 

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 
@@ -77,8 +76,8 @@ func (p *pages) settings(*http.Request) (page, error) {
 	return page{name: "settings", Title: "Settings", Data: p.Control.Settings()}, nil
 }
 
-func (p *pages) reload(r *http.Request) (next string, err error) {
-	if _, err := p.Control.Reload(context.WithoutCancel(r.Context())); err != nil {
+func (p *pages) reload(*http.Request) (next string, err error) {
+	if _, err := p.Control.Reload(); err != nil {
 		return "", event.Refuse(event.Invalid, "%v", err)
 	}
 	return "/settings?done=reload", nil

@@ -90,7 +90,7 @@ func (hostileConsole) Settings() []setting.Shown {
 	return []setting.Shown{{Path: evil, Value: evil}}
 }
 
-func (hostileConsole) Reload(context.Context) (admin.Reloaded, error) {
+func (hostileConsole) Reload() (admin.Reloaded, error) {
 	return admin.Reloaded{}, errors.New(evil)
 }
 

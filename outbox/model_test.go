@@ -33,7 +33,7 @@ type keeper interface {
 	Waiting() (deliveries, writes int, err error)
 	// Replace goes on with other webhooks; one that the store knows has the settings
 	// that it had.
-	Replace(ctx context.Context, queues map[string]Queue) error
+	Replace(queues map[string]Queue) error
 	Close() error
 }
 
@@ -456,7 +456,7 @@ func (m *model) reload() {
 			next[hook] = queue
 		}
 	}
-	m.must(m.keeper.Replace(m.Context(), next))
+	m.must(m.keeper.Replace(next))
 	m.queues = next
 	maps.Copy(m.known, next)
 }

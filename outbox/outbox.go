@@ -83,8 +83,9 @@ type Outbox struct {
 	unsaved  bool // the watermark could not be written
 	saidLost bool // that transactions are missing
 
-	webhooks atomic.Pointer[map[string]*queue]
-	closed   sync.Once
+	webhooks  atomic.Pointer[map[string]*queue]
+	replacing sync.Mutex // one set of webhooks at a time is made known
+	closed    sync.Once
 }
 
 // hooks are all webhooks that have a number, by name; those that the config no

@@ -39,7 +39,7 @@ func TestExpireOfRegiven(t *testing.T) {
 		for n := range 5 * buriedAtOnce {
 			s.commit(fmt.Sprint(n), change(fmt.Sprint(n), 1, "{}"))
 		}
-		s.must(s.Replace(t.Context(), map[string]Queue{"a": {}}))
+		s.must(s.Replace(map[string]Queue{"a": {}}))
 		s.clock.advance(7*day + time.Hour)
 		expire := func() {
 			if err := s.expire(s.clock.now()); err != nil {
@@ -47,7 +47,7 @@ func TestExpireOfRegiven(t *testing.T) {
 			}
 		}
 		back := func() {
-			if err := s.Replace(t.Context(), map[string]Queue{"a": {}, "b": {}}); err != nil {
+			if err := s.Replace(map[string]Queue{"a": {}, "b": {}}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -72,7 +72,7 @@ func TestExpireSparesCalls(t *testing.T) {
 	s := newStore(t, testConfig(t), "a", "b")
 	s.commit("i", many(250, 10)...)
 	held := s.next("b", 120)
-	s.must(s.Replace(t.Context(), map[string]Queue{"a": {}}))
+	s.must(s.Replace(map[string]Queue{"a": {}}))
 	s.clock.advance(7*day + time.Hour)
 	s.must(s.expire(s.clock.now()))
 	q := s.Outbox.hooks()["b"]
@@ -87,7 +87,7 @@ func TestParkedLate(t *testing.T) {
 	t.Parallel()
 	for _, restart := range []bool{false, true} {
 		s := newStore(t, testConfig(t), "a", "b")
-		s.must(s.Replace(t.Context(), map[string]Queue{"a": {}}))
+		s.must(s.Replace(map[string]Queue{"a": {}}))
 		s.commit("i", change("e", 1, "{}"), change("f", 1, "{}"))
 		if strings.Count(s.log.String(), "msg=parked webhook=b waiting=") != 1 {
 			t.Error(s.log)
@@ -105,7 +105,7 @@ func TestParkedLate(t *testing.T) {
 		if got := s.Outbox.hooks()["b"].waiting.Load(); got != 0 {
 			t.Errorf("%d wait for a webhook that nobody has", got)
 		}
-		s.must(s.Replace(t.Context(), map[string]Queue{"a": {}, "b": {}}))
+		s.must(s.Replace(map[string]Queue{"a": {}, "b": {}}))
 		s.must(s.Commit(t.Context(), "j", wanted([]event.Event{change("g", 1, "{}")}, "b"), nil, nil))
 		s.clock.advance(8 * day)
 		s.must(s.Maintain(s.clock.now()))

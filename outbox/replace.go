@@ -40,15 +40,17 @@ func (q Queue) usual() Queue {
 
 // Replace makes the webhooks of another config known. What waits for one that is
 // not among them is parked; what was parked for one that is, is not any more. None
-// may be in Unlike. After an error, of ctx too, it may be stored all the same.
-func (o *Outbox) Replace(ctx context.Context, queues map[string]Queue) error {
+// may be in Unlike. It waits as long as the disk takes, so that after it one thing or the other is in force.
+func (o *Outbox) Replace(queues map[string]Queue) error {
+	o.replacing.Lock()
+	defer o.replacing.Unlock()
 	if err := o.opened(); err != nil {
 		return err
 	}
 	if names := o.Unlike(queues); len(names) > 0 {
 		return fmt.Errorf("order, superseded and batch of a webhook change at a restart only: %v", names)
 	}
-	return o.submit(ctx, func(b *batch) {
+	return o.submit(context.Background(), func(b *batch) {
 		hooks := maps.Clone(o.hooks())
 		highest := uint32(0)
 		for _, q := range hooks {
